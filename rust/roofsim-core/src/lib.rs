@@ -1,0 +1,11 @@
+//! `roofsim-core`: the arithmetic of an LLM inference cost oracle.
+//!
+//! No Python, no files, no clock, no printing: give it a model, an accelerator and a layout and it says what a forward
+//! step costs, what limits it and how many sequences fit.
+
+pub mod error;
+pub mod format;
+pub mod hardware;
+pub mod model;
+
+pub use error::{Error, Result};
