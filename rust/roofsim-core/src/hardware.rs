@@ -14,7 +14,7 @@ pub struct Source {
 }
 
 /// A link between accelerators.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
     /// Bytes per second per device and direction.
     pub bandwidth_bytes_per_s: f64,
@@ -70,4 +70,14 @@ pub struct Accelerator {
     pub prices: Vec<Price>,
     /// Provenance of each field, by its name in the spec file.
     pub sources: BTreeMap<String, Source>,
+}
+
+impl Accelerator {
+    /// Dense peak of one operand type; refused when the device has none.
+    pub fn peak(&self, dtype: ComputeDType) -> crate::error::Result<f64> {
+        self.peak_flops_per_s.get(&dtype).copied().ok_or_else(|| {
+            let known: Vec<&str> = self.peak_flops_per_s.keys().map(|d| d.name()).collect();
+            crate::Error::spec("dtype", dtype.name(), format!("{} has peaks for {}", self.name, known.join(", ")))
+        })
+    }
 }

@@ -1,0 +1,141 @@
+//! The laws that turn FLOPs and bytes into seconds, one per class of operation.
+//!
+//! Every law has the bare roofline as its ideal form and a calibrated form whose efficiencies are at most 1 and whose
+//! overheads are at least 0, so that calibrated time is never below ideal time. Every calibrated form is monotone in
+//! its operation's sizes. Symbols are those of `docs/`.
+
+/// Seconds a kernel takes before it does anything.
+type Seconds = f64;
+
+/// GEMM of m x n x k.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GemmLaw {
+    /// `max(F/P, bytes/W)`.
+    Roofline,
+    /// `t0 + ((F/(e_c P))^4 + (bytes/(e_m W))^4)^(1/4)`: for devices whose tile counts are unknown.
+    Smooth {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Compute efficiency.
+        e_c: f64,
+        /// Memory efficiency.
+        e_m: f64,
+    },
+    /// The least over output tiles and split-k of
+    /// `max(((w mma)^4 + (bytes/(e_m W))^4)^(1/4) + w tau + [s>1] red, F/(e_p P))`, plus `t0`.
+    Tiled {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Memory efficiency.
+        e_m: f64,
+        /// Matrix-unit efficiency of an infinitely large tile. May exceed 1: `e_p` bounds the whole.
+        e_tile: f64,
+        /// Elements at which a tile reaches half of `e_tile`.
+        half: f64,
+        /// Time to start one wave of tiles.
+        tau_s: Seconds,
+        /// Time to reduce the partial sums of split-k.
+        red_s: Seconds,
+        /// Efficiency against the device's peak that no shape exceeds.
+        e_p: f64,
+    },
+}
+
+/// Attention over a flat batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AttentionLaw {
+    /// `max(F/P, bytes/W)`.
+    Roofline,
+    /// The faster of two kernels: one that tiles the queries, one that splits the KV axis.
+    Kernels {
+        /// Query-tiled kernel: fixed time.
+        tile_t0_s: Seconds,
+        /// Query-tiled kernel: efficiency of its blocks of 128 queries by 128 keys.
+        tile_e_c: f64,
+        /// Query-tiled kernel: time to start one tile.
+        tile_tau_s: Seconds,
+        /// Query-tiled kernel: part of the longest tile that shows at the end of the makespan.
+        tile_tail: f64,
+        /// KV-splitting kernel: fixed time.
+        split_t0_s: Seconds,
+        /// KV-splitting kernel: compute efficiency.
+        split_e_c: f64,
+        /// KV-splitting kernel: seconds per square root of the longest context.
+        split_c_s: Seconds,
+        /// Memory efficiency of both.
+        e_m: f64,
+    },
+}
+
+/// Grouped GEMM over the experts that a batch hits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GroupedGemmLaw {
+    /// `max(F/P, bytes/W)`.
+    Roofline,
+    /// `t0 + (mem^4 + mma^4)^(1/4)` with `mem` the 8-norm of HBM time and of a load-rate ceiling in whole waves.
+    Loaded {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Memory efficiency.
+        e_m: f64,
+        /// Load-rate ceiling as bytes per peak bf16 FLOP of the device: 3.22e12 bytes/s on 989e12 FLOP/s.
+        load_bytes_per_flop: f64,
+        /// Tile efficiency.
+        e_tile: f64,
+    },
+}
+
+/// Element-wise and normalisation kernels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ElementwiseLaw {
+    /// `bytes/W`.
+    Roofline,
+    /// `launch + bytes/(e_m W)`.
+    Launched {
+        /// Time of one kernel inside a captured graph.
+        launch_s: Seconds,
+        /// Memory efficiency.
+        e_m: f64,
+    },
+}
+
+/// Collectives over a link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CollectiveLaw {
+    /// `hops latency + wire bytes / link`.
+    Roofline,
+    /// `t0 + hops (latency + hop) + wire bytes / (e link)`.
+    AlphaBeta {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Time of one hop beyond the link's own latency.
+        hop_s: Seconds,
+        /// Link efficiency.
+        e_link: f64,
+    },
+}
+
+/// `(x^4 + y^4)^(1/4)` without a power function: exact powers by multiplication, roots by square roots.
+///
+/// Scaled by the larger value so that nothing overflows or vanishes.
+pub fn norm4(x: f64, y: f64) -> f64 {
+    let (high, low) = if x > y { (x, y) } else { (y, x) };
+    if high <= 0.0 {
+        return 0.0;
+    }
+    let ratio = low / high;
+    let square = ratio * ratio;
+    high * (1.0 + square * square).sqrt().sqrt()
+}
+
+/// `(x^8 + y^8)^(1/8)`, as [`norm4`].
+pub fn norm8(x: f64, y: f64) -> f64 {
+    let (high, low) = if x > y { (x, y) } else { (y, x) };
+    if high <= 0.0 {
+        return 0.0;
+    }
+    let ratio = low / high;
+    let square = ratio * ratio;
+    let fourth = square * square;
+    high * (1.0 + fourth * fourth).sqrt().sqrt().sqrt()
+}

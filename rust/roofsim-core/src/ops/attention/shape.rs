@@ -1,0 +1,195 @@
+//! Exact counts of attention for one request: pairs, keys, bytes, blocks.
+//!
+//! Causal: the row at position p (from 0) sees min(p + 1, window) keys. The triangle is counted, never the full square.
+
+use crate::format::{ComputeDType, KvFormat};
+use crate::model::{Span, kept_tokens};
+use crate::workload::Request;
+
+/// Queries and keys of one block of the query-tiled kernel.
+const BLOCK: u64 = 128;
+/// Query rows of one tile of the KV-splitting kernel; the query heads that share a KV head are packed as rows.
+const SPLIT_ROWS: u64 = 64;
+
+/// Heads of latent attention; the cached latent is shared by all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatentHeads {
+    /// Rank of the latent.
+    pub kv_lora_rank: u64,
+    /// Width of the part of a head without position.
+    pub qk_nope_head_dim: u64,
+    /// Width of the rotary part.
+    pub qk_rope_head_dim: u64,
+    /// Width of a value head.
+    pub v_head_dim: u64,
+}
+
+/// Attention on one rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads on this rank.
+    pub num_heads: u64,
+    /// KV heads on this rank.
+    pub num_kv_heads: u64,
+    /// Width of a query and key head.
+    pub head_dim: u64,
+    /// Width of a value head.
+    pub v_head_dim: u64,
+    /// Which keys a row sees.
+    pub span: Span,
+    /// Present for latent attention; `head_dim` and `v_head_dim` are then those of the expanded heads.
+    pub latent: Option<LatentHeads>,
+    /// Operand type of the matrix units.
+    pub dtype: ComputeDType,
+    /// Storage of the cache.
+    pub kv_format: KvFormat,
+    /// Bytes read once whatever the batch (the up-projection of latent attention).
+    pub fixed_bytes: u64,
+}
+
+/// What one request adds to a batch. Integers held in `f64`, exact below 2^53, and one square root.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Counts {
+    /// FLOPs of scores and values (and of latent projections).
+    pub flops: f64,
+    /// Bytes: cache read, new entries written, queries read, outputs written.
+    pub bytes: f64,
+    /// FLOPs of the KV-splitting kernel.
+    pub split_flops: f64,
+    /// Key blocks of all query tiles.
+    pub blocks: f64,
+    /// Query tiles.
+    pub tiles: f64,
+    /// Key blocks of the longest tile.
+    pub longest_blocks: f64,
+    /// Square root of the keys kept.
+    pub root_context: f64,
+}
+
+/// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
+pub fn attended_pairs(span: Span, request: Request) -> u64 {
+    let (q, s) = (request.query_tokens, request.context_tokens);
+    let base = s - q;
+    match span {
+        Span::Full => q * base + q * (q + 1) / 2,
+        Span::Sliding(window) => {
+            // Rows that still see everything, then rows that see one window each.
+            let growing = window.saturating_sub(base).min(q);
+            growing * base + growing * (growing + 1) / 2 + (q - growing) * window
+        }
+        Span::Chunked(chunk) => {
+            let before = |n: u64| {
+                let rest = n % chunk;
+                n / chunk * (chunk * (chunk + 1) / 2) + rest * (rest + 1) / 2
+            };
+            before(s) - before(base)
+        }
+    }
+}
+
+/// Distinct keys that at least one new row sees: the tokens of the cache that are read.
+pub fn keys_read(span: Span, request: Request) -> u64 {
+    let (q, s) = (request.query_tokens, request.context_tokens);
+    match span {
+        Span::Full => s,
+        Span::Sliding(window) => s.min(window + q - 1),
+        Span::Chunked(chunk) => s - (s - q) / chunk * chunk,
+    }
+}
+
+impl AttentionShape {
+    /// Counts of one request.
+    pub fn counts(&self, request: Request) -> Counts {
+        let pairs = attended_pairs(self.span, request);
+        let keys = keys_read(self.span, request);
+        let q = request.query_tokens;
+        let flops = match self.latent {
+            None => 2 * u128::from(self.head_dim + self.v_head_dim) * u128::from(self.num_heads) * u128::from(pairs),
+            Some(latent) => self.absorbed_flops(latent, q, pairs).min(self.expanded_flops(latent, keys, pairs)),
+        };
+        let (blocks, tiles, longest) = self.query_tiles(request);
+        Counts {
+            flops: flops as f64,
+            bytes: self.request_bytes(q, keys) as f64,
+            split_flops: self.split_flops(q, keys, flops) as f64,
+            blocks: blocks as f64,
+            tiles: tiles as f64,
+            longest_blocks: longest as f64,
+            root_context: (kept_tokens(self.span, request.context_tokens) as f64).sqrt(),
+        }
+    }
+
+    /// Whether the query-tiled kernel exists for it.
+    pub const fn has_query_tiles(&self) -> bool {
+        self.latent.is_none()
+    }
+
+    /// FLOPs of one block of the query-tiled kernel.
+    pub fn block_flops(&self) -> f64 {
+        (2 * (self.head_dim + self.v_head_dim) * BLOCK * BLOCK) as f64
+    }
+
+    /// Latent attention in latent space: queries and outputs go through the up-projection, keys do not.
+    pub fn absorbed_flops(&self, latent: LatentHeads, q: u64, pairs: u64) -> u128 {
+        let heads = u128::from(self.num_heads);
+        let width = u128::from(2 * latent.kv_lora_rank + latent.qk_rope_head_dim);
+        let project = u128::from(latent.kv_lora_rank * (latent.qk_nope_head_dim + latent.v_head_dim));
+        2 * heads * (u128::from(pairs) * width + u128::from(q) * project)
+    }
+
+    /// Latent attention over expanded heads: every key that is read goes through the up-projection first.
+    pub fn expanded_flops(&self, latent: LatentHeads, keys: u64, pairs: u64) -> u128 {
+        let heads = u128::from(self.num_heads);
+        let width = u128::from(latent.qk_nope_head_dim + latent.qk_rope_head_dim + latent.v_head_dim);
+        let project = u128::from(latent.kv_lora_rank * (latent.qk_nope_head_dim + latent.v_head_dim));
+        2 * heads * (u128::from(pairs) * width + u128::from(keys) * project)
+    }
+
+    /// Elements of one token in the cache.
+    fn cached_elements(&self) -> u64 {
+        match self.latent {
+            None => self.num_kv_heads * (self.head_dim + self.v_head_dim),
+            Some(latent) => latent.kv_lora_rank + latent.qk_rope_head_dim,
+        }
+    }
+
+    /// Cache read, new entries written, queries read and outputs written once each.
+    fn request_bytes(&self, q: u64, keys: u64) -> u64 {
+        let token = self.cached_elements() * self.kv_format.element_bytes();
+        let row_bits = self.num_heads * (self.head_dim + self.v_head_dim) * self.dtype.operand_bits().max(16);
+        (keys + q) * token + q * (row_bits / 8)
+    }
+
+    /// FLOPs of the KV-splitting kernel: whole tiles of rows over every key read, no triangle. Latent attention runs
+    /// all heads of a token as rows of one tile and is counted without padding.
+    fn split_flops(&self, q: u64, keys: u64, flops: u128) -> u128 {
+        if self.latent.is_some() {
+            return flops;
+        }
+        let group = self.num_heads.div_ceil(self.num_kv_heads);
+        let rows = (q * group).div_ceil(SPLIT_ROWS) * SPLIT_ROWS;
+        2 * u128::from(self.head_dim + self.v_head_dim)
+            * u128::from(self.num_kv_heads)
+            * u128::from(rows)
+            * u128::from(keys)
+    }
+
+    /// `(key blocks of all tiles, tiles, key blocks of the longest tile)` of the query-tiled kernel, all heads.
+    ///
+    /// Tiles are counted from the last row backwards, so that one more row or one more key never takes a block away:
+    /// the j-th tile from the end sees `longest - j` blocks. A window caps them, at the misaligned worst case.
+    fn query_tiles(&self, request: Request) -> (u64, u64, u64) {
+        let tiles = request.query_tokens.div_ceil(BLOCK);
+        let longest = request.context_tokens.div_ceil(BLOCK);
+        let cap = match self.span {
+            Span::Full => u64::MAX,
+            Span::Sliding(limit) | Span::Chunked(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
+        };
+        let capped = longest.saturating_sub(cap).min(tiles);
+        let rest = tiles - capped;
+        // Sum of longest - j over j in capped..tiles.
+        let uncapped = rest * longest - (capped + tiles).saturating_sub(1) * rest / 2;
+        let capped_blocks = if capped > 0 { capped * cap } else { 0 };
+        ((capped_blocks + uncapped) * self.num_heads, tiles * self.num_heads, longest.min(cap))
+    }
+}

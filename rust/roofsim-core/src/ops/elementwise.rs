@@ -1,0 +1,51 @@
+//! Element-wise, normalisation, gather and recurrence kernels: bytes, with or without arithmetic.
+
+use crate::calibration::{ElementwiseLaw, Interval};
+use crate::roofline::{Machine, OpCost};
+
+/// A compiled kernel whose traffic is `fixed_bytes` plus `bytes_per_row` for each row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElementwiseOp {
+    /// Bytes per row, reads and writes.
+    pub bytes_per_row: f64,
+    /// Bytes that do not depend on the rows.
+    pub fixed_bytes: f64,
+    ideal_seconds_per_byte: f64,
+    seconds_per_byte: f64,
+    launch_s: f64,
+    interval: Interval,
+}
+
+impl ElementwiseOp {
+    /// Compiles a kernel.
+    pub fn new(machine: &Machine<'_>, bytes_per_row: f64, fixed_bytes: f64) -> Self {
+        let (launch_s, e_m) = match machine.calibration.elementwise {
+            ElementwiseLaw::Roofline => (0.0, 1.0),
+            ElementwiseLaw::Launched { launch_s, e_m } => (launch_s, e_m * machine.memory_rate),
+        };
+        Self {
+            bytes_per_row,
+            fixed_bytes,
+            ideal_seconds_per_byte: machine.seconds_per_byte,
+            seconds_per_byte: machine.seconds_per_byte / e_m,
+            launch_s,
+            interval: machine.calibration.intervals.elementwise,
+        }
+    }
+
+    /// Cost of `rows` rows.
+    pub fn cost(&self, rows: u64) -> OpCost {
+        let bytes = self.fixed_bytes + rows as f64 * self.bytes_per_row;
+        let ideal_s = bytes * self.ideal_seconds_per_byte;
+        let memory_s = bytes * self.seconds_per_byte;
+        OpCost {
+            time_s: (self.launch_s + memory_s).max(ideal_s),
+            ideal_s,
+            memory_s,
+            overhead_s: self.launch_s,
+            bytes,
+            ..OpCost::default()
+        }
+        .with_interval(self.interval)
+    }
+}

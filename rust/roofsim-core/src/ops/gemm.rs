@@ -1,0 +1,181 @@
+//! Dense matrix product: `m` rows times an `n` by `k` weight. FLOPs = 2 m n k (never MACs).
+
+use crate::calibration::{GemmLaw, Interval, norm4};
+use crate::error::{Error, Result};
+use crate::format::{ComputeDType, WeightFormat};
+use crate::roofline::{Machine, OpCost};
+
+/// Output tiles that the tiled law chooses from, as (rows, columns).
+const TILES: [(f64, f64); 6] =
+    [(64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0), (256.0, 64.0), (256.0, 128.0)];
+/// Ways to split the inner dimension.
+const SPLITS: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
+
+/// A compiled GEMM: everything but the number of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GemmOp {
+    /// Outputs.
+    pub n: u64,
+    /// Inputs.
+    pub k: u64,
+    /// Operand type of the matrix units.
+    pub dtype: ComputeDType,
+    /// Bytes of the stored weight, scales included.
+    pub weight_bytes: f64,
+    bytes_per_row: f64,
+    flops_per_row: f64,
+    seconds_per_flop: f64,
+    seconds_per_byte: f64,
+    law: Resolved,
+    interval: Interval,
+}
+
+/// The law with the machine's rates folded in.
+#[derive(Debug, Clone, PartialEq)]
+enum Resolved {
+    Roofline,
+    Smooth { t0_s: f64, seconds_per_flop: f64, seconds_per_byte: f64 },
+    Tiled(Tiled),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Tiled {
+    t0_s: f64,
+    tau_s: f64,
+    red_s: f64,
+    units: f64,
+    n: f64,
+    peak_seconds_per_flop: f64,
+    seconds_per_byte: f64,
+    /// Seconds of one tile per element of k: `2 (ab + half) units / (e P)`.
+    tile_seconds_per_k: [f64; 6],
+    /// k / s.
+    split_k: [f64; 4],
+}
+
+impl GemmOp {
+    /// Compiles `n` by `k` in `format`, multiplied as `dtype`.
+    pub fn new(machine: &Machine<'_>, n: u64, k: u64, format: WeightFormat, dtype: ComputeDType) -> Result<Self> {
+        let weight_bytes = format
+            .tensor_bytes(n, k)
+            .ok_or_else(|| Error::overflow("gemm", format!("n = {n}, k = {k}"), "weight bytes must stay below 2^64"))?;
+        // Activations arrive in the multiply's own width; results leave in 16 bits, or 32 for fp32 and tf32.
+        let (in_bits, out_bits) = (dtype.operand_bits(), dtype.operand_bits().max(16));
+        let bytes_per_row = (k * in_bits).div_ceil(8) + (n * out_bits).div_ceil(8);
+        let seconds_per_flop = machine.seconds_per_flop(dtype)?;
+        Ok(Self {
+            n,
+            k,
+            dtype,
+            weight_bytes: weight_bytes as f64,
+            bytes_per_row: bytes_per_row as f64,
+            flops_per_row: 2.0 * n as f64 * k as f64,
+            seconds_per_flop,
+            seconds_per_byte: machine.seconds_per_byte,
+            law: Resolved::new(machine, n, k, dtype, seconds_per_flop),
+            interval: machine.calibration.intervals.gemm,
+        })
+    }
+
+    /// Cost of `rows` rows.
+    pub fn cost(&self, rows: u64) -> OpCost {
+        let m = rows as f64;
+        let flops = m * self.flops_per_row;
+        let bytes = self.weight_bytes + m * self.bytes_per_row;
+        let peak_compute_s = flops * self.seconds_per_flop;
+        let ideal_memory_s = bytes * self.seconds_per_byte;
+        let ideal_s = peak_compute_s.max(ideal_memory_s);
+        let parts = match &self.law {
+            Resolved::Roofline => {
+                Parts { time_s: ideal_s, compute_s: peak_compute_s, memory_s: ideal_memory_s, overhead_s: 0.0 }
+            }
+            Resolved::Smooth { t0_s, seconds_per_flop, seconds_per_byte } => {
+                let (compute_s, memory_s) = (flops * seconds_per_flop, bytes * seconds_per_byte);
+                Parts { time_s: t0_s + norm4(compute_s, memory_s), compute_s, memory_s, overhead_s: *t0_s }
+            }
+            Resolved::Tiled(tiled) => tiled.parts(m, flops, bytes),
+        };
+        OpCost {
+            time_s: parts.time_s.max(ideal_s),
+            ideal_s,
+            compute_s: parts.compute_s,
+            memory_s: parts.memory_s,
+            overhead_s: parts.overhead_s,
+            flops,
+            bytes,
+            peak_compute_s,
+            ..OpCost::default()
+        }
+        .with_interval(self.interval)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    time_s: f64,
+    compute_s: f64,
+    memory_s: f64,
+    overhead_s: f64,
+}
+
+impl Resolved {
+    fn new(machine: &Machine<'_>, n: u64, k: u64, dtype: ComputeDType, seconds_per_flop: f64) -> Self {
+        let (compute_rate, memory_rate) = (machine.compute_rate, machine.memory_rate);
+        let memory = |e_m: f64| machine.seconds_per_byte / (e_m * memory_rate);
+        let compute = |e: f64| seconds_per_flop / (e * compute_rate);
+        match (machine.calibration.gemm_law(dtype), machine.compute_units()) {
+            (GemmLaw::Roofline, _) => Self::Roofline,
+            (GemmLaw::Smooth { t0_s, e_c, e_m }, _) => {
+                Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
+            }
+            // Without a count of compute units there are no waves: the tiled law's own asymptotes remain.
+            (GemmLaw::Tiled { t0_s, e_m, e_p, .. }, None) => {
+                Self::Smooth { t0_s, seconds_per_flop: compute(e_p), seconds_per_byte: memory(e_m) }
+            }
+            (GemmLaw::Tiled { t0_s, e_m, e_tile, half, tau_s, red_s, e_p }, Some(units)) => Self::Tiled(Tiled {
+                t0_s,
+                tau_s,
+                red_s,
+                units,
+                n: n as f64,
+                peak_seconds_per_flop: compute(e_p),
+                seconds_per_byte: memory(e_m),
+                tile_seconds_per_k: TILES.map(|(a, b)| 2.0 * (a * b + half) * units * compute(e_tile)),
+                split_k: SPLITS.map(|s| k as f64 / s),
+            }),
+        }
+    }
+}
+
+impl Tiled {
+    /// The best tile and split for `m` rows.
+    fn parts(&self, m: f64, flops: f64, bytes: f64) -> Parts {
+        let peak_s = flops * self.peak_seconds_per_flop;
+        let mut best = Parts { time_s: f64::INFINITY, compute_s: 0.0, memory_s: 0.0, overhead_s: 0.0 };
+        for (&(a, b), &per_k) in TILES.iter().zip(&self.tile_seconds_per_k) {
+            let output_tiles = (m / a).ceil() * (self.n / b).ceil();
+            for (&s, &split_k) in SPLITS.iter().zip(&self.split_k) {
+                let waves = (output_tiles * s / self.units).max(1.0);
+                let mma_s = waves * (per_k * split_k);
+                // Each split writes its fp32 partial sums and the reduction reads them again.
+                let partial_bytes = if s > 1.0 { 8.0 * s * m * self.n } else { 0.0 };
+                let memory_s = (bytes + partial_bytes) * self.seconds_per_byte;
+                let overhead_s = waves * self.tau_s + if s > 1.0 { self.red_s } else { 0.0 };
+                // The norm is at least its larger part: most candidates lose before any root is taken.
+                if mma_s.max(memory_s) + overhead_s >= best.time_s {
+                    continue;
+                }
+                let time_s = norm4(mma_s, memory_s) + overhead_s;
+                if time_s < best.time_s {
+                    best = Parts { time_s, compute_s: mma_s, memory_s, overhead_s };
+                }
+            }
+        }
+        Parts {
+            time_s: self.t0_s + best.time_s.max(peak_s),
+            compute_s: best.compute_s.max(peak_s),
+            memory_s: best.memory_s,
+            overhead_s: self.t0_s + best.overhead_s,
+        }
+    }
+}

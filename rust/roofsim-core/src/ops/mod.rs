@@ -1,0 +1,16 @@
+//! Operations: from a shape to FLOPs, bytes and, through the machine's law, to time.
+//!
+//! Each file holds one class: its shape, its exact counts, and the resolved law. Shapes are compiled once per
+//! deployment; `cost` is then called per step with nothing but row counts or contexts.
+
+pub mod attention;
+pub mod collective;
+pub mod elementwise;
+pub mod gemm;
+pub mod moe;
+
+pub use attention::{AttentionOp, Work};
+pub use collective::{Collective, CollectiveOp};
+pub use elementwise::ElementwiseOp;
+pub use gemm::GemmOp;
+pub use moe::{GroupedGemmOp, expected_distinct_experts};

@@ -1,0 +1,184 @@
+//! Routed experts: a grouped GEMM over the experts that a batch hits.
+
+use crate::calibration::{GroupedGemmLaw, Interval, norm4, norm8};
+use crate::error::{Error, Result};
+use crate::format::{ComputeDType, WeightFormat};
+use crate::roofline::{Machine, OpCost};
+
+/// Expected number of distinct experts among `num_experts` that `num_tokens` tokens hit when each visits
+/// `experts_per_token` of them uniformly: `E (1 - (1 - k/E)^T)`.
+///
+/// The power is taken by repeated squaring, so that every path gives the same bits.
+pub fn expected_distinct_experts(num_experts: u64, experts_per_token: u64, num_tokens: u64) -> f64 {
+    let experts = num_experts as f64;
+    let missed = (num_experts - experts_per_token.min(num_experts)) as f64 / experts;
+    let (mut base, mut exponent, mut power) = (missed, num_tokens, 1.0_f64);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            power *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    experts * (1.0 - power)
+}
+
+/// Rows of one expert's tile in the grouped kernel.
+const TILE_ROWS: f64 = 64.0;
+/// Outputs of one expert's tile.
+const TILE_COLUMNS: f64 = 128.0;
+
+/// Shape of a grouped GEMM on one rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupedShape {
+    /// Routed experts of the whole group.
+    pub num_experts: u64,
+    /// Experts that one token visits.
+    pub experts_per_token: u64,
+    /// Ranks that the experts are divided over.
+    pub expert_ranks: u64,
+    /// Replicas whose tokens meet in this group.
+    pub token_replicas: u64,
+    /// Outputs of one expert on one rank.
+    pub n: u64,
+    /// Inputs of one expert on one rank.
+    pub k: u64,
+    /// Storage of the experts.
+    pub format: WeightFormat,
+    /// Operand type.
+    pub dtype: ComputeDType,
+    /// Fixed number of experts hit, instead of the expectation.
+    pub active_experts: Option<u64>,
+}
+
+/// A compiled grouped GEMM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupedGemmOp {
+    /// Its shape.
+    pub shape: GroupedShape,
+    expert_bytes: f64,
+    bytes_per_routed_row: f64,
+    flops_per_routed_row: f64,
+    seconds_per_flop: f64,
+    seconds_per_byte: f64,
+    law: Resolved,
+    interval: Interval,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Resolved {
+    Roofline,
+    Loaded {
+        t0_s: f64,
+        seconds_per_byte: f64,
+        load_seconds_per_byte: f64,
+        tile_s: f64,
+        seconds_per_flop: f64,
+        units: f64,
+        column_tiles: f64,
+    },
+}
+
+impl GroupedGemmOp {
+    /// Compiles a shape.
+    pub fn new(machine: &Machine<'_>, shape: GroupedShape) -> Result<Self> {
+        if shape.experts_per_token > shape.num_experts {
+            let rule = format!("must be at most num_experts = {}", shape.num_experts);
+            return Err(Error::spec("experts_per_token", shape.experts_per_token, rule));
+        }
+        let (n, k) = (shape.n, shape.k);
+        let expert_bytes = shape.format.tensor_bytes(n, k).ok_or_else(|| {
+            Error::overflow("grouped_gemm", format!("n = {n}, k = {k}"), "weight bytes must stay below 2^64")
+        })?;
+        let (in_bits, out_bits) = (shape.dtype.operand_bits(), shape.dtype.operand_bits().max(16));
+        let seconds_per_flop = machine.seconds_per_flop(shape.dtype)?;
+        Ok(Self {
+            shape,
+            expert_bytes: expert_bytes as f64,
+            bytes_per_routed_row: ((k * in_bits).div_ceil(8) + (n * out_bits).div_ceil(8)) as f64,
+            flops_per_routed_row: 2.0 * n as f64 * k as f64,
+            seconds_per_flop,
+            seconds_per_byte: machine.seconds_per_byte,
+            law: Resolved::new(machine, &shape, seconds_per_flop),
+            interval: machine.calibration.intervals.grouped_gemm,
+        })
+    }
+
+    /// Cost for `rows` tokens of one replica, of the rank with the average load (uniform routing).
+    pub fn cost(&self, rows: u64) -> OpCost {
+        let shape = &self.shape;
+        let tokens = rows * shape.token_replicas;
+        let ranks = shape.expert_ranks as f64;
+        let hit = match shape.active_experts {
+            Some(active) => active as f64,
+            None => expected_distinct_experts(shape.num_experts, shape.experts_per_token, tokens),
+        };
+        let active = hit / ranks;
+        let routed = (tokens * shape.experts_per_token) as f64 / ranks;
+        let weight_bytes = active * self.expert_bytes;
+        let row_bytes = routed * self.bytes_per_routed_row;
+        let flops = routed * self.flops_per_routed_row;
+        let bytes = weight_bytes + row_bytes;
+        let peak_compute_s = flops * self.seconds_per_flop;
+        let ideal_memory_s = bytes * self.seconds_per_byte;
+        let ideal_s = peak_compute_s.max(ideal_memory_s);
+        let (time_s, compute_s, memory_s, overhead_s) = match &self.law {
+            Resolved::Roofline => (ideal_s, peak_compute_s, ideal_memory_s, 0.0),
+            law @ Resolved::Loaded { t0_s, .. } => {
+                let (compute_s, memory_s) = law.parts(active, routed, weight_bytes, row_bytes, flops);
+                (t0_s + norm4(compute_s, memory_s), compute_s, memory_s, *t0_s)
+            }
+        };
+        OpCost {
+            time_s: time_s.max(ideal_s),
+            ideal_s,
+            compute_s,
+            memory_s,
+            overhead_s,
+            flops,
+            bytes,
+            peak_compute_s,
+            ..OpCost::default()
+        }
+        .with_interval(self.interval)
+    }
+}
+
+impl Resolved {
+    fn new(machine: &Machine<'_>, shape: &GroupedShape, seconds_per_flop: f64) -> Self {
+        let GroupedGemmLaw::Loaded { t0_s, e_m, load_bytes_per_flop, e_tile } = machine.calibration.grouped_gemm else {
+            return Self::Roofline;
+        };
+        // Devices without a count of compute units are treated as one unit: no whole-wave effect.
+        let units = machine.compute_units().unwrap_or(1.0);
+        let reference = machine.seconds_per_flop(ComputeDType::Bf16).unwrap_or(seconds_per_flop);
+        let seconds_per_flop = seconds_per_flop / (e_tile * machine.compute_rate);
+        Self::Loaded {
+            t0_s,
+            seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
+            load_seconds_per_byte: reference / load_bytes_per_flop,
+            tile_s: 2.0 * TILE_ROWS * TILE_COLUMNS * shape.k as f64 * seconds_per_flop,
+            seconds_per_flop,
+            units,
+            column_tiles: (shape.n as f64 / TILE_COLUMNS).ceil(),
+        }
+    }
+
+    /// `(compute, memory)` seconds of the loaded law.
+    fn parts(&self, active: f64, routed: f64, weight_bytes: f64, row_bytes: f64, flops: f64) -> (f64, f64) {
+        let Self::Loaded {
+            seconds_per_byte, load_seconds_per_byte, tile_s, seconds_per_flop, units, column_tiles, ..
+        } = self
+        else {
+            return (0.0, 0.0);
+        };
+        let hbm_s = (weight_bytes + row_bytes) * seconds_per_byte;
+        // Weights are fetched in whole waves of column tiles; a last, half-empty wave still takes a whole one.
+        let weight_waves = active * column_tiles / units;
+        let whole_waves = weight_waves.ceil() / weight_waves;
+        let load_s = (weight_bytes * whole_waves + row_bytes) * load_seconds_per_byte;
+        let row_tiles = (routed / active / TILE_ROWS).ceil();
+        let mma_s = (active * row_tiles * column_tiles * tile_s).max(flops * seconds_per_flop);
+        (mma_s, norm8(hbm_s, load_s))
+    }
+}

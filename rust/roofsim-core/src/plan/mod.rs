@@ -1,0 +1,430 @@
+//! Plans: which accelerators, layouts and formats serve a workload within its latencies, and at what price.
+
+mod steady;
+
+use std::sync::Arc;
+
+pub use steady::{Steady, Workload};
+
+use crate::calibration::Calibration;
+use crate::capacity::{Capacity, CapacityLimits};
+use crate::deployment::{Deployment, DeploymentSpec};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::format::{KvFormat, WeightFormat};
+use crate::hardware::Accelerator;
+use crate::model::{FeedForward, Model};
+use crate::parallel::Layout;
+use crate::roofline::Bound;
+
+/// What is ranked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objective {
+    /// Cheapest million output tokens.
+    UsdPerMtok,
+    /// Most output tokens per second per device.
+    TokensPerSPerGpu,
+    /// Fastest stream of one user.
+    TokensPerSPerUser,
+    /// Earliest first token.
+    Ttft,
+}
+
+impl Objective {
+    /// The name used in specs and results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UsdPerMtok => "usd_per_mtok",
+            Self::TokensPerSPerGpu => "tokens_per_s_per_gpu",
+            Self::TokensPerSPerUser => "tokens_per_s_per_user",
+            Self::Ttft => "ttft_s",
+        }
+    }
+
+    /// Parses a name.
+    pub fn parse(field: &str, text: &str) -> Result<Self> {
+        [Self::UsdPerMtok, Self::TokensPerSPerGpu, Self::TokensPerSPerUser, Self::Ttft]
+            .into_iter()
+            .find(|objective| objective.name() == text.trim())
+            .ok_or_else(|| {
+                Error::spec(
+                    field,
+                    text,
+                    "must be one of usd_per_mtok, tokens_per_s_per_gpu, tokens_per_s_per_user, ttft_s",
+                )
+            })
+    }
+
+    /// Smaller is better; `None` (an unknown price) ranks last.
+    fn key(self, option: &PlanOption) -> f64 {
+        match self {
+            Self::UsdPerMtok => option.usd_per_mtok.unwrap_or(f64::INFINITY),
+            Self::TokensPerSPerGpu => -option.tokens_per_s_per_gpu,
+            Self::TokensPerSPerUser => option.steady.tpot_s,
+            Self::Ttft => option.steady.ttft_s,
+        }
+    }
+}
+
+/// One accelerator offered to the plan.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The device.
+    pub accelerator: Arc<Accelerator>,
+    /// US dollars per device-hour; `None` is unknown.
+    pub usd_per_hour: Option<f64>,
+    /// What kind of price that is.
+    pub price_kind: String,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The devices to choose from.
+    pub offers: Vec<Offer>,
+    /// The traffic and its limits.
+    pub workload: Workload,
+    /// What is ranked first.
+    pub objective: Objective,
+    /// Most devices of one deployment.
+    pub max_devices: u64,
+    /// Weight formats to try; `None` is as published.
+    pub weight_formats: Vec<Option<WeightFormat>>,
+    /// KV formats to try; `None` is as published.
+    pub kv_formats: Vec<Option<KvFormat>>,
+    /// The laws; `None` is each device's default.
+    pub calibration: Option<Arc<Calibration>>,
+    /// Runtime rules.
+    pub engine: Engine,
+    /// Memory rules; `max_num_batched_tokens` is also the token budget of a step.
+    pub limits: CapacityLimits,
+}
+
+/// What keeps the batch from growing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The time per output token.
+    Tpot,
+    /// The time to first token.
+    Ttft,
+    /// KV memory.
+    Capacity,
+    /// The engine's limit on sequences.
+    MaxNumSeqs,
+    /// Prefill work no longer fits between the decodes.
+    TokenBudget,
+}
+
+impl Limit {
+    /// The name used in results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tpot => "tpot",
+            Self::Ttft => "ttft",
+            Self::Capacity => "capacity",
+            Self::MaxNumSeqs => "max_num_seqs",
+            Self::TokenBudget => "token_budget",
+        }
+    }
+}
+
+/// One way to serve the workload.
+#[derive(Debug, Clone)]
+pub struct PlanOption {
+    /// The device.
+    pub accelerator: Arc<Accelerator>,
+    /// Parallel sizes.
+    pub layout: Layout,
+    /// Storage of the weights; `None` is as published.
+    pub weight_format: Option<WeightFormat>,
+    /// Storage of the KV cache in force.
+    pub kv_format: KvFormat,
+    /// Calibration in force.
+    pub calibration: String,
+    /// Sequences per replica and microbatch.
+    pub batch_size: u64,
+    /// The steady state at that batch.
+    pub steady: Steady,
+    /// What binds a pure decode step.
+    pub bound: Bound,
+    /// What keeps the batch from growing.
+    pub limit: Limit,
+    /// Sequences that memory would hold.
+    pub max_sequences: u64,
+    /// Memory of the fullest rank.
+    pub capacity: Capacity,
+    /// Output tokens per second of the deployment.
+    pub tokens_per_s: f64,
+    /// Output tokens per second per device.
+    pub tokens_per_s_per_gpu: f64,
+    /// US dollars per million output tokens.
+    pub usd_per_mtok: Option<f64>,
+    /// What kind of price.
+    pub price_kind: String,
+    /// Why it does not rank first; empty for the winner.
+    pub why_not_first: String,
+}
+
+/// One way that does not work.
+#[derive(Debug, Clone)]
+pub struct Miss {
+    /// The device.
+    pub accelerator: Arc<Accelerator>,
+    /// Parallel sizes.
+    pub layout: Layout,
+    /// Storage of the weights.
+    pub weight_format: Option<WeightFormat>,
+    /// Storage of the KV cache.
+    pub kv_format: Option<KvFormat>,
+    /// Why.
+    pub reason: String,
+    /// By what factor the worst limit is missed at batch 1; infinite where no factor makes sense.
+    pub factor: f64,
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Ranked, best first.
+    pub options: Vec<PlanOption>,
+    /// What was tried in vain, nearest miss first.
+    pub misses: Vec<Miss>,
+}
+
+impl PlanRequest {
+    fn check(&self) -> Result<()> {
+        self.workload.check()?;
+        self.limits.check()?;
+        if self.offers.is_empty() {
+            return Err(Error::spec("accelerators", "[]", "must name at least one accelerator"));
+        }
+        if !(1..=4096).contains(&self.max_devices) {
+            return Err(Error::spec("max_devices", self.max_devices, "must be between 1 and 4096"));
+        }
+        if self.workload.token_budget < 2 {
+            let rule = "must be at least 2: one decode and one prompt token";
+            return Err(Error::spec("max_num_batched_tokens", self.workload.token_budget, rule));
+        }
+        Ok(())
+    }
+
+    /// Layouts worth trying: powers of two. Replicas of a dense model change no ratio, so only models with experts get
+    /// data parallelism, with the experts spread over all ranks.
+    fn layouts(&self) -> Vec<Layout> {
+        let has_experts = self.model.kinds.iter().any(|l| matches!(l.feed_forward, FeedForward::Moe(_)));
+        let powers = || (0..13).map(|e| 1_u64 << e).take_while(|&p| p <= self.max_devices);
+        let mut layouts = Vec::new();
+        for pipeline in powers() {
+            for tensor in powers().take_while(|t| t * pipeline <= self.max_devices) {
+                layouts.push(Layout { tensor, pipeline, data: 1, expert: 1 });
+                if !has_experts {
+                    continue;
+                }
+                for data in powers().take_while(|d| d * tensor * pipeline <= self.max_devices) {
+                    let expert = tensor * data;
+                    if expert > 1 {
+                        layouts.push(Layout { tensor, pipeline, data, expert });
+                    }
+                }
+            }
+        }
+        layouts
+    }
+
+    /// Evaluates every offer, layout and format.
+    pub fn solve(&self) -> Result<Plan> {
+        self.check()?;
+        let layouts = self.layouts();
+        let mut plan = Plan { options: Vec::new(), misses: Vec::new() };
+        for offer in &self.offers {
+            for &layout in &layouts {
+                for &weight_format in &self.weight_formats {
+                    for &kv_format in &self.kv_formats {
+                        match self.evaluate(offer, layout, weight_format, kv_format)? {
+                            Ok(option) => plan.options.push(option),
+                            Err(miss) => plan.misses.push(miss),
+                        }
+                    }
+                }
+            }
+        }
+        let key = |option: &PlanOption| {
+            (self.objective.key(option), option.layout.num_devices(), option.accelerator.name.clone())
+        };
+        plan.options.sort_by(|a, b| {
+            let (a, b) = (key(a), key(b));
+            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
+        });
+        plan.misses.sort_by(|a, b| a.factor.total_cmp(&b.factor));
+        if let Some((first, rest)) = plan.options.split_first_mut() {
+            for option in rest {
+                option.why_not_first = self.objective.compare(first, option);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn evaluate(
+        &self,
+        offer: &Offer,
+        layout: Layout,
+        weight_format: Option<WeightFormat>,
+        kv_format: Option<KvFormat>,
+    ) -> Result<std::result::Result<PlanOption, Miss>> {
+        let miss = |reason: String, factor: f64| Miss {
+            accelerator: Arc::clone(&offer.accelerator),
+            layout,
+            weight_format,
+            kv_format,
+            reason,
+            factor,
+        };
+        let spec = DeploymentSpec {
+            model: Arc::clone(&self.model),
+            accelerator: Arc::clone(&offer.accelerator),
+            calibration: self.calibration.clone(),
+            layout,
+            weight_format,
+            kv_format,
+            engine: self.engine,
+        };
+        let deployment = match spec.try_compile()? {
+            Ok(deployment) => deployment,
+            Err(reason) => {
+                return Ok(Err(miss(format!("{} = {}: {}", reason.field, reason.value, reason.rule), f64::INFINITY)));
+            }
+        };
+        let capacity = Capacity::of(&deployment, &self.limits)?;
+        Ok(match self.largest_batch(&deployment, &capacity)? {
+            Ok((batch_size, limit)) => {
+                Ok(self.option(offer, &deployment, capacity, weight_format, (batch_size, limit))?)
+            }
+            Err((reason, factor)) => Err(miss(reason, factor)),
+        })
+    }
+
+    /// The largest batch that holds every limit, and the limit that the next one would break.
+    fn largest_batch(
+        &self,
+        deployment: &Deployment,
+        capacity: &Capacity,
+    ) -> Result<std::result::Result<(u64, Limit), (String, f64)>> {
+        let workload = &self.workload;
+        let resident = capacity.max_sequences(workload.input_tokens + workload.output_tokens);
+        let held = resident / deployment.layout.pipeline;
+        if held == 0 {
+            return Ok(Err(no_room(capacity, workload, deployment)));
+        }
+        let mut most = held;
+        let mut limit = Limit::Capacity;
+        for (cap, name) in
+            [(self.limits.max_num_seqs, Limit::MaxNumSeqs), (workload.largest_batch_in_budget(), Limit::TokenBudget)]
+        {
+            if cap < most {
+                (most, limit) = (cap, name);
+            }
+        }
+        if most == 0 {
+            let rule = "the token budget leaves no room for the prompts between the decodes, even at batch 1";
+            return Ok(Err((rule.to_owned(), f64::INFINITY)));
+        }
+        // A pure decode step is the cheapest step and monotone in the batch: no batch beyond its limit can do.
+        if let Some(tpot_s) = workload.tpot_s {
+            let (mut low, mut high) = (0, most);
+            while low < high {
+                let middle = low + (high - low).div_ceil(2);
+                if workload.decode_s(deployment, middle)? <= tpot_s {
+                    low = middle;
+                } else {
+                    high = middle - 1;
+                }
+            }
+            if low < most {
+                (most, limit) = (low, Limit::Tpot);
+            }
+        }
+        // Chunks round up, so the mean over mixed steps is not quite monotone: walk down to the first that holds.
+        for batch in (1..=most).rev() {
+            match workload.broken_limit(&workload.steady(deployment, batch)?) {
+                None => return Ok(Ok((batch, limit))),
+                Some(broken) => limit = broken,
+            }
+        }
+        Ok(Err(workload.explain(&workload.steady(deployment, 1)?)))
+    }
+
+    fn option(
+        &self,
+        offer: &Offer,
+        deployment: &Deployment,
+        capacity: Capacity,
+        weight_format: Option<WeightFormat>,
+        (batch_size, limit): (u64, Limit),
+    ) -> Result<PlanOption> {
+        let workload = &self.workload;
+        let steady = workload.steady(deployment, batch_size)?;
+        let layout = deployment.layout;
+        let devices = layout.num_devices() as f64;
+        let sequences = batch_size * layout.pipeline * layout.data;
+        let tokens_per_s = sequences as f64 / steady.tpot_s;
+        Ok(PlanOption {
+            accelerator: Arc::clone(&offer.accelerator),
+            layout,
+            weight_format,
+            kv_format: deployment.kv_format,
+            calibration: deployment.calibration.name.clone(),
+            batch_size,
+            bound: steady.decode.bound(),
+            steady,
+            limit,
+            max_sequences: capacity.max_sequences(workload.input_tokens + workload.output_tokens),
+            capacity,
+            tokens_per_s,
+            tokens_per_s_per_gpu: tokens_per_s / devices,
+            usd_per_mtok: offer.usd_per_hour.map(|usd| 1e6 * (usd * devices / 3600.0) / tokens_per_s),
+            price_kind: offer.price_kind.clone(),
+            why_not_first: String::new(),
+        })
+    }
+}
+
+fn no_room(capacity: &Capacity, workload: &Workload, deployment: &Deployment) -> (String, f64) {
+    if !capacity.fits {
+        let needed = capacity.weight_bytes + capacity.activation_bytes + capacity.overhead_bytes;
+        return (capacity.reason.clone(), needed as f64 / capacity.usable_bytes as f64);
+    }
+    let tokens = workload.input_tokens + workload.output_tokens;
+    let stages = deployment.layout.pipeline;
+    let reason = format!(
+        "the KV pool of {:.1} GB holds no {stages} sequence(s) of {tokens} tokens (one per pipeline stage)",
+        capacity.kv_cache_bytes as f64 / 1e9
+    );
+    (reason, (tokens * stages) as f64 / capacity.kv_tokens.max(1) as f64)
+}
+
+impl Objective {
+    /// Why `option` ranks behind `first`, in words.
+    fn compare(self, first: &PlanOption, option: &PlanOption) -> String {
+        let percent = |ratio: f64| format!("{:.0}%", 100.0 * (ratio - 1.0));
+        let gap = match self {
+            Self::UsdPerMtok => match (first.usd_per_mtok, option.usd_per_mtok) {
+                (_, None) => "its price is unknown".to_owned(),
+                (Some(best), Some(own)) if best > 0.0 => format!("costs {} more per token", percent(own / best)),
+                _ => "ties on price and needs more devices or comes later in the list".to_owned(),
+            },
+            Self::TokensPerSPerGpu => format!(
+                "serves {} fewer tokens/s per device",
+                percent(2.0 - option.tokens_per_s_per_gpu / first.tokens_per_s_per_gpu)
+            ),
+            Self::TokensPerSPerUser => {
+                format!("takes {} longer per token", percent(option.steady.tpot_s / first.steady.tpot_s))
+            }
+            Self::Ttft => {
+                format!("takes {} longer to the first token", percent(option.steady.ttft_s / first.steady.ttft_s))
+            }
+        };
+        format!("{gap}; its batch stops at {} by {}", option.batch_size, option.limit.name())
+    }
+}

@@ -1,0 +1,181 @@
+//! The roofline itself: rates of a machine, the cost of an operation, and what bounds it.
+
+use crate::calibration::{Calibration, Interval};
+use crate::error::Result;
+use crate::format::ComputeDType;
+use crate::hardware::{Accelerator, Link};
+
+/// What takes the most time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bound {
+    /// Arithmetic.
+    Compute,
+    /// Device memory.
+    Memory,
+    /// Links between devices.
+    Network,
+    /// Launches, reductions and host work.
+    Overhead,
+}
+
+impl Bound {
+    /// All of them; the position is the code used in columns.
+    pub const ALL: [Self; 4] = [Self::Compute, Self::Memory, Self::Network, Self::Overhead];
+
+    /// The name used in columns.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Compute => "compute",
+            Self::Memory => "memory",
+            Self::Network => "network",
+            Self::Overhead => "overhead",
+        }
+    }
+
+    /// The largest part. Memory wins ties: exactly at the ridge an operation counts as memory-bound.
+    pub fn of(compute_s: f64, memory_s: f64, network_s: f64, overhead_s: f64) -> Self {
+        let (mut bound, mut most) = (Self::Memory, memory_s);
+        for (candidate, time) in [(Self::Compute, compute_s), (Self::Network, network_s), (Self::Overhead, overhead_s)]
+        {
+            if time > most {
+                (bound, most) = (candidate, time);
+            }
+        }
+        bound
+    }
+}
+
+/// Cost of one operation, or the sum of several. Times in seconds, one device.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OpCost {
+    /// Predicted time.
+    pub time_s: f64,
+    /// Lower end of the interval, never under `ideal_s`.
+    pub time_low_s: f64,
+    /// Upper end of the interval.
+    pub time_high_s: f64,
+    /// The bare roofline's time.
+    pub ideal_s: f64,
+    /// Time of the arithmetic at its calibrated rate.
+    pub compute_s: f64,
+    /// Time of the memory traffic at its calibrated rate.
+    pub memory_s: f64,
+    /// Time of the link traffic.
+    pub network_s: f64,
+    /// Time of launches, waves, reductions, host work.
+    pub overhead_s: f64,
+    /// FLOPs (a multiply and an add are two).
+    pub flops: f64,
+    /// Bytes to and from device memory.
+    pub bytes: f64,
+    /// `F / P` with the peak of the operation's own operand type: the numerator of MFU.
+    pub peak_compute_s: f64,
+}
+
+impl OpCost {
+    /// What bounds it.
+    pub fn bound(&self) -> Bound {
+        Bound::of(self.compute_s, self.memory_s, self.network_s, self.overhead_s)
+    }
+
+    /// FLOPs per byte; infinite when nothing is moved.
+    pub fn arithmetic_intensity(&self) -> f64 {
+        self.flops / self.bytes
+    }
+
+    /// Model FLOPs utilisation.
+    pub fn mfu(&self) -> f64 {
+        self.peak_compute_s / self.time_s
+    }
+
+    /// Model bandwidth utilisation, given the machine's seconds per byte.
+    pub fn mbu(&self, seconds_per_byte: f64) -> f64 {
+        self.bytes * seconds_per_byte / self.time_s
+    }
+
+    /// Adds `count` times `op`.
+    pub fn add(&mut self, count: f64, op: &Self) {
+        self.time_s += count * op.time_s;
+        self.time_low_s += count * op.time_low_s;
+        self.time_high_s += count * op.time_high_s;
+        self.ideal_s += count * op.ideal_s;
+        self.compute_s += count * op.compute_s;
+        self.memory_s += count * op.memory_s;
+        self.network_s += count * op.network_s;
+        self.overhead_s += count * op.overhead_s;
+        self.flops += count * op.flops;
+        self.bytes += count * op.bytes;
+        self.peak_compute_s += count * op.peak_compute_s;
+    }
+
+    /// Sets the interval around `time_s`, cut at the ideal time.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Interval) -> Self {
+        self.time_low_s = (self.time_s * (1.0 - interval.below)).max(self.ideal_s);
+        self.time_high_s = self.time_s * (1.0 + interval.above);
+        self
+    }
+}
+
+/// `1 / x`, rounded up, so that `y * reciprocal(x)` is never below `y / x` and a bound stays a bound.
+pub fn reciprocal(x: f64) -> f64 {
+    let r = 1.0 / x;
+    if r.mul_add(x, -1.0) < 0.0 { r.next_up() } else { r }
+}
+
+/// Burst or sustained: short kernels run at the boost clock, a step at what the power limit allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pace {
+    /// One operation alone.
+    Burst,
+    /// Inside a step.
+    Sustained,
+}
+
+/// The rates of one accelerator under one calibration.
+#[derive(Debug, Clone)]
+pub struct Machine<'a> {
+    /// The device.
+    pub accelerator: &'a Accelerator,
+    /// The laws.
+    pub calibration: &'a Calibration,
+    /// `1 / W`.
+    pub seconds_per_byte: f64,
+    /// Compute rate at this pace over the burst rate.
+    pub compute_rate: f64,
+    /// Memory rate at this pace over the isolated kernels' rate.
+    pub memory_rate: f64,
+}
+
+impl<'a> Machine<'a> {
+    /// Binds an accelerator to a calibration at a pace.
+    pub fn new(accelerator: &'a Accelerator, calibration: &'a Calibration, pace: Pace) -> Self {
+        let (compute_rate, memory_rate) = match pace {
+            Pace::Burst => (1.0, 1.0),
+            Pace::Sustained => (calibration.sustained_compute, calibration.sustained_memory),
+        };
+        Self {
+            accelerator,
+            calibration,
+            seconds_per_byte: reciprocal(accelerator.memory_bandwidth_bytes_per_s),
+            compute_rate,
+            memory_rate,
+        }
+    }
+
+    /// `1 / P` for one operand type; refused when the device has no such peak.
+    pub fn seconds_per_flop(&self, dtype: ComputeDType) -> Result<f64> {
+        self.accelerator.peak(dtype).map(reciprocal)
+    }
+
+    /// Number of tiles that run at once, where the device has such a number.
+    pub fn compute_units(&self) -> Option<f64> {
+        self.accelerator.num_compute_units.map(|n| n as f64)
+    }
+
+    /// The link that joins `num_devices` devices: the scale-up link while it reaches, else the network, else the bus.
+    pub fn link(&self, num_devices: u64) -> Option<Link> {
+        let a = self.accelerator;
+        [&a.link, &a.network, &a.host_link].into_iter().flatten().find(|link| link.num_devices >= num_devices).copied()
+    }
+}

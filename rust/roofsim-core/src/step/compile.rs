@@ -1,0 +1,315 @@
+//! From a model in a layout to the list of operations one rank runs in a step.
+
+use super::{CompiledStep, Entry, RowOp, Rows};
+use crate::deployment::activation_dtype;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::{ComputeDType, KvFormat};
+use crate::model::{Attention, FeedForward, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Weight};
+use crate::ops::attention::{AttentionShape, LatentHeads};
+use crate::ops::moe::GroupedShape;
+use crate::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use crate::parallel::Layout;
+use crate::roofline::Machine;
+
+/// Collects entries; an operation equal to an earlier one of the same name only raises its count.
+struct Builder<'a> {
+    machine: &'a Machine<'a>,
+    model: &'a Model,
+    layout: Layout,
+    kv_format: KvFormat,
+    own: ComputeDType,
+    /// Bytes of one activation element.
+    width: f64,
+    row_ops: Vec<Entry<RowOp>>,
+    attention: Vec<Entry<AttentionOp>>,
+}
+
+impl CompiledStep {
+    /// Compiles the step of the slowest rank. Under pipeline parallelism the list covers all stages, since a step's
+    /// time is the latency through all of them.
+    pub fn new(
+        machine: &Machine<'_>,
+        model: &Model,
+        layout: Layout,
+        kv_format: KvFormat,
+        _engine: Engine,
+    ) -> Result<Self> {
+        let own = activation_dtype(model);
+        let mut builder = Builder {
+            machine,
+            model,
+            layout,
+            kv_format,
+            own,
+            width: own.operand_bits() as f64 / 8.0,
+            row_ops: Vec::new(),
+            attention: Vec::new(),
+        };
+        builder.embedding()?;
+        for (layer, count) in model.kinds.iter().zip(model.counts()) {
+            builder.layer(layer, count)?;
+        }
+        builder.stage_boundaries()?;
+        builder.head()?;
+        Ok(Self { row_ops: builder.row_ops, attention: builder.attention, seconds_per_byte: machine.seconds_per_byte })
+    }
+}
+
+impl Builder<'_> {
+    fn push(&mut self, name: &'static str, count: u64, rows: Rows, op: RowOp) {
+        if count == 0 {
+            return;
+        }
+        match self.row_ops.iter_mut().find(|e| e.name == name && e.rows == rows && e.op == op) {
+            Some(entry) => entry.count += count,
+            None => self.row_ops.push(Entry { name, count, rows, op }),
+        }
+    }
+
+    fn push_attention(&mut self, name: &'static str, count: u64, shape: AttentionShape) -> Result<()> {
+        let op = AttentionOp::new(self.machine, shape)?;
+        match self.attention.iter_mut().find(|e| e.op == op) {
+            Some(entry) => entry.count += count,
+            None => self.attention.push(Entry { name, count, rows: Rows::All, op }),
+        }
+        Ok(())
+    }
+
+    /// A kernel that moves `elements` activation elements a row.
+    fn elementwise(&mut self, name: &'static str, count: u64, elements: u64, fixed_bytes: f64) {
+        let op = ElementwiseOp::new(self.machine, elements as f64 * self.width, fixed_bytes);
+        self.push(name, count, Rows::All, RowOp::Elementwise(op));
+    }
+
+    fn all_reduce(&mut self, name: &'static str, count: u64, devices: u64) -> Result<()> {
+        if devices > 1 {
+            let bytes = self.model.hidden_size as f64 * self.width;
+            let op = CollectiveOp::new(self.machine, Collective::AllReduce, devices, bytes)?;
+            self.push(name, count, Rows::All, RowOp::Collective(op));
+        }
+        Ok(())
+    }
+
+    fn embedding(&mut self) -> Result<()> {
+        // The gathered row is read, the hidden state written; a learned position table is one more gathered row.
+        let tables = 1 + u64::from(self.model.embedding.position_rows > 0);
+        let elements = tables * self.model.embedding.dim + self.model.hidden_size;
+        self.elementwise("embedding", 1, elements, 0.0);
+        self.all_reduce("embedding_all_reduce", 1, self.layout.tensor)
+    }
+
+    fn head(&mut self) -> Result<()> {
+        let d = self.model.hidden_size;
+        self.elementwise("final_norm", u64::from(self.model.final_norm_parameters > 0), 4 * d, 0.0);
+        let tp = self.layout.tensor;
+        let columns = self.model.vocab_size.div_ceil(tp);
+        let op = GemmOp::new(self.machine, columns, self.model.embedding.dim, self.model.dtype, self.own)?;
+        self.push("lm_head", 1, Rows::Last, RowOp::Gemm(op));
+        if tp > 1 {
+            let bytes = (columns * tp) as f64 * self.width;
+            let op = CollectiveOp::new(self.machine, Collective::AllGather, tp, bytes)?;
+            self.push("logits_all_gather", 1, Rows::Last, RowOp::Collective(op));
+        }
+        Ok(())
+    }
+
+    fn stage_boundaries(&mut self) -> Result<()> {
+        if self.layout.pipeline > 1 {
+            // Each tensor rank sends its share of the hidden state to its counterpart in the next stage.
+            let bytes = self.model.hidden_size as f64 * self.width / self.layout.tensor as f64;
+            let op = CollectiveOp::new(self.machine, Collective::PointToPoint, 2, bytes)?;
+            self.push("stage_send", self.layout.pipeline - 1, Rows::All, RowOp::Collective(op));
+        }
+        Ok(())
+    }
+
+    fn layer(&mut self, layer: &Layer, count: u64) -> Result<()> {
+        let d = self.model.hidden_size;
+        // A fused residual-add and norm reads the residual and the update, writes the new residual and the normed row.
+        self.elementwise("norm", count * layer.num_norms, 4 * d, 0.0);
+        self.projections(layer, count)?;
+        match &layer.mixer {
+            Mixer::Attention(a) => self.full_attention(a, count)?,
+            Mixer::Latent(a) => self.latent_attention(layer, a, count)?,
+            Mixer::Recurrent(r) => self.recurrence(r, count),
+            Mixer::None => {}
+        }
+        if !matches!(layer.mixer, Mixer::None) && !layer.parallel_residual {
+            self.all_reduce("mixer_all_reduce", count, self.layout.tensor)?;
+        }
+        match &layer.feed_forward {
+            FeedForward::Dense(f) => {
+                let width = f.intermediate_size / self.layout.tensor;
+                self.elementwise("activation", count, if f.gated { 3 } else { 2 } * width, 0.0);
+            }
+            FeedForward::Moe(m) => self.moe(layer, m, count)?,
+            FeedForward::None => {}
+        }
+        if !matches!(layer.feed_forward, FeedForward::None) {
+            self.all_reduce("feed_forward_all_reduce", count, self.layout.tensor)?;
+        }
+        Ok(())
+    }
+
+    /// The dense matrix products of a layer: tensors of the same name are one fused GEMM.
+    fn projections(&mut self, layer: &Layer, count: u64) -> Result<()> {
+        let weights = layer.weights(self.model.hidden_size, self.model.dtype);
+        let mut projections = weights.iter().filter(|w| w.role == Role::Projection).peekable();
+        while let Some(first) = projections.next() {
+            let (mut n, k) = self.on_rank(first);
+            while let Some(next) = projections.next_if(|w| w.name == first.name && w.format == first.format) {
+                n += self.on_rank(next).0;
+            }
+            let dtype = first.format.compute(self.own);
+            let op = GemmOp::new(self.machine, n, k, first.format, dtype)?;
+            self.push(first.name, count, Rows::All, RowOp::Gemm(op));
+        }
+        Ok(())
+    }
+
+    /// `(n, k)` of a tensor on one rank.
+    fn on_rank(&self, weight: &Weight) -> (u64, u64) {
+        weight.on_rank(self.layout)
+    }
+
+    fn full_attention(&mut self, a: &Attention, count: u64) -> Result<()> {
+        let tp = self.layout.tensor;
+        let (heads, kv_heads) = (a.num_heads.div_ceil(tp), a.num_kv_heads.div_ceil(tp));
+        if a.rotary || a.qk_norm {
+            // Reads and writes the queries and the keys.
+            self.elementwise("rotary", count, 2 * (heads + kv_heads) * a.head_dim, 0.0);
+        }
+        if a.output_gate {
+            self.elementwise("output_gate", count, 3 * heads * a.v_head_dim, 0.0);
+        }
+        let shape = AttentionShape {
+            num_heads: heads,
+            num_kv_heads: kv_heads,
+            head_dim: a.head_dim,
+            v_head_dim: a.v_head_dim,
+            span: a.span,
+            latent: None,
+            dtype: self.own,
+            kv_format: self.kv_format,
+            fixed_bytes: 0,
+        };
+        self.push_attention("attention", count, shape)
+    }
+
+    fn latent_attention(&mut self, layer: &Layer, a: &LatentAttention, count: u64) -> Result<()> {
+        let heads = a.num_heads.div_ceil(self.layout.tensor);
+        let qk = a.qk_nope_head_dim + a.qk_rope_head_dim;
+        // Norms of the query bottleneck and of the latent, and the rotary embedding of queries and the shared key.
+        if let Some(rank) = a.q_lora_rank {
+            self.elementwise("q_a_norm", count, 2 * rank, 0.0);
+        }
+        self.elementwise("kv_a_norm", count, 2 * a.kv_lora_rank, 0.0);
+        self.elementwise("rotary", count, 2 * (heads + 1) * a.qk_rope_head_dim, 0.0);
+        let up_bytes = layer
+            .weights(self.model.hidden_size, self.model.dtype)
+            .iter()
+            .filter(|w| w.role == Role::LatentUp)
+            .map(|w| {
+                let (n, k) = self.on_rank(w);
+                w.format.tensor_bytes(n, k).unwrap_or(0)
+            })
+            .sum();
+        let shape = AttentionShape {
+            num_heads: heads,
+            num_kv_heads: heads,
+            head_dim: qk,
+            v_head_dim: a.v_head_dim,
+            span: crate::model::Span::Full,
+            latent: Some(LatentHeads {
+                kv_lora_rank: a.kv_lora_rank,
+                qk_nope_head_dim: a.qk_nope_head_dim,
+                qk_rope_head_dim: a.qk_rope_head_dim,
+                v_head_dim: a.v_head_dim,
+            }),
+            dtype: self.own,
+            kv_format: self.kv_format,
+            fixed_bytes: up_bytes,
+        };
+        self.push_attention("latent_attention", count, shape)
+    }
+
+    /// A recurrence reads and writes its state once per request and its inputs and outputs once per row.
+    fn recurrence(&mut self, r: &Recurrent, count: u64) {
+        let tp = self.layout.tensor as f64;
+        let state = (r.state_elements * r.state_element_bytes) as f64 + r.conv_state_elements as f64 * self.width;
+        let op = ElementwiseOp::new(self.machine, 2.0 * state / tp, 0.0);
+        self.push("recurrent_state", count, Rows::Last, RowOp::Elementwise(op));
+        self.elementwise("recurrence", count, (r.in_features + r.out_features) / self.layout.tensor, 0.0);
+    }
+
+    fn moe(&mut self, layer: &Layer, m: &Moe, count: u64) -> Result<()> {
+        let (d, layout) = (self.model.hidden_size, self.layout);
+        let shared = m.shared_intermediate_size / layout.tensor;
+        if shared > 0 {
+            self.elementwise("shared_activation", count, if m.gated { 3 } else { 2 } * shared, 0.0);
+        }
+        // Routing: softmax and top-k over the experts' scores (fp32), one row of k indices and weights out.
+        let routing = ElementwiseOp::new(self.machine, (4 * m.num_experts + 8 * m.experts_per_token) as f64, 0.0);
+        self.push("routing", count, Rows::All, RowOp::Elementwise(routing));
+        self.expert_exchange("dispatch_all_to_all", m, count)?;
+        for weight in layer.weights(d, self.model.dtype).iter().filter(|w| w.role == Role::Expert) {
+            let (n, k) = self.on_rank(weight);
+            let shape = GroupedShape {
+                num_experts: m.num_experts,
+                experts_per_token: m.experts_per_token,
+                expert_ranks: layout.expert,
+                token_replicas: layout.expert_replicas(),
+                n,
+                k,
+                format: weight.format,
+                dtype: weight.format.compute(self.own),
+                active_experts: None,
+            };
+            self.push(weight.name, count, Rows::All, RowOp::GroupedGemm(GroupedGemmOp::new(self.machine, shape)?));
+        }
+        // Rows that this rank's experts work on, per row of its own batch.
+        let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
+        let width = (m.intermediate_size / layout.expert_tensor()) as f64;
+        let moved = if m.gated { 3.0 } else { 2.0 } * routed * width * self.width;
+        let activation = ElementwiseOp::new(self.machine, moved, 0.0);
+        self.push("experts_activation", count, Rows::All, RowOp::Elementwise(activation));
+        let combine = ElementwiseOp::new(self.machine, (routed + 1.0) * d as f64 * self.width, 0.0);
+        self.push("experts_combine", count, Rows::All, RowOp::Elementwise(combine));
+        self.expert_exchange("combine_all_to_all", m, count)
+    }
+
+    /// Tokens travel between replicas when experts are spread over more ranks than share a batch.
+    fn expert_exchange(&mut self, name: &'static str, m: &Moe, count: u64) -> Result<()> {
+        let layout = self.layout;
+        if layout.expert_replicas() == 1 {
+            return Ok(());
+        }
+        // Expected distinct ranks that one token's experts live on; each gets one copy of the row.
+        let ranks = layout.expert as f64;
+        let mut missed = 1.0;
+        for _ in 0..m.experts_per_token {
+            missed *= 1.0 - 1.0 / ranks;
+        }
+        let copies = ranks * (1.0 - missed);
+        let bytes = copies * self.model.hidden_size as f64 * self.width / layout.tensor as f64;
+        let op = CollectiveOp::new(self.machine, Collective::AllToAll, layout.expert, bytes)?;
+        self.push(name, count, Rows::All, RowOp::Collective(op));
+        Ok(())
+    }
+}
+
+impl Weight {
+    /// `(n, k)` of one copy on one rank of `layout`.
+    pub fn on_rank(&self, layout: Layout) -> (u64, u64) {
+        let tp = layout.tensor;
+        match self.shard {
+            Shard::Column => (self.n.div_ceil(tp), self.k),
+            Shard::Row => (self.n, self.k.div_ceil(tp)),
+            Shard::KvHeads { heads } => (self.n / heads * heads.div_ceil(tp), self.k),
+            Shard::Replicated => (self.n, self.k),
+            Shard::ExpertColumn => (self.n.div_ceil(layout.expert_tensor()), self.k),
+            Shard::ExpertRow => (self.n, self.k.div_ceil(layout.expert_tensor())),
+        }
+    }
+}

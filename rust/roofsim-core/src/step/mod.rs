@@ -1,0 +1,123 @@
+//! One forward step: the readable path that every faster path must equal bit for bit.
+//!
+//! `time = subtotal of everything that depends on rows only, then each attention operation times its count`,
+//! in the order of the operation list.
+
+mod compile;
+
+use crate::ops::{AttentionOp, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use crate::roofline::OpCost;
+use crate::workload::Batch;
+
+/// Which rows an operation works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// All T rows of the step.
+    All,
+    /// One row per request: the ones that need logits.
+    Last,
+}
+
+/// An operation whose cost depends on row counts alone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowOp {
+    /// Matrix product.
+    Gemm(GemmOp),
+    /// Routed experts.
+    GroupedGemm(GroupedGemmOp),
+    /// Element-wise, norm, gather, recurrence.
+    Elementwise(ElementwiseOp),
+    /// Communication.
+    Collective(CollectiveOp),
+}
+
+/// An entry of the operation list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<Op> {
+    /// Name as engines name it.
+    pub name: &'static str,
+    /// How often it runs in one step.
+    pub count: u64,
+    /// Its rows.
+    pub rows: Rows,
+    /// The compiled operation.
+    pub op: Op,
+}
+
+/// All operations of one step, equal ones collapsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompiledStep {
+    /// Those that depend on rows only, in order.
+    pub row_ops: Vec<Entry<RowOp>>,
+    /// Attention, in order.
+    pub attention: Vec<Entry<AttentionOp>>,
+    /// `1 / W`, for MBU.
+    pub seconds_per_byte: f64,
+}
+
+/// One row of the operation table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpRow {
+    /// Name.
+    pub name: &'static str,
+    /// How often it runs.
+    pub count: u64,
+    /// Cost of running it once.
+    pub cost: OpCost,
+}
+
+impl RowOp {
+    /// Cost for `rows` rows.
+    pub fn cost(&self, rows: u64) -> OpCost {
+        match self {
+            Self::Gemm(op) => op.cost(rows),
+            Self::GroupedGemm(op) => op.cost(rows),
+            Self::Elementwise(op) => op.cost(rows),
+            Self::Collective(op) => op.cost(rows),
+        }
+    }
+}
+
+impl CompiledStep {
+    /// The subtotal of everything that depends on rows only: `rows` rows, `requests` of which need logits.
+    pub fn rows_cost(&self, rows: u64, requests: u64) -> OpCost {
+        let mut total = OpCost::default();
+        for entry in &self.row_ops {
+            total.add(entry.count as f64, &entry.op.cost(entry.rows.of(rows, requests)));
+        }
+        total
+    }
+
+    /// Cost of a flat batch.
+    pub fn cost(&self, batch: &Batch) -> OpCost {
+        let mut total = self.rows_cost(batch.rows(), batch.requests());
+        for entry in &self.attention {
+            total.add(entry.count as f64, &entry.op.cost(&entry.op.work(batch)));
+        }
+        total
+    }
+
+    /// The table behind [`Self::cost`].
+    pub fn table(&self, batch: &Batch) -> Vec<OpRow> {
+        let rows = self.row_ops.iter().map(|entry| OpRow {
+            name: entry.name,
+            count: entry.count,
+            cost: entry.op.cost(entry.rows.of(batch.rows(), batch.requests())),
+        });
+        let attention = self.attention.iter().map(|entry| OpRow {
+            name: entry.name,
+            count: entry.count,
+            cost: entry.op.cost(&entry.op.work(batch)),
+        });
+        rows.chain(attention).collect()
+    }
+}
+
+impl Rows {
+    const fn of(self, rows: u64, requests: u64) -> u64 {
+        match self {
+            Self::All => rows,
+            Self::Last => requests,
+        }
+    }
+}
