@@ -40,6 +40,7 @@ pub enum Error {
     Interrupted,
 }
 
+#[allow(clippy::needless_pass_by_value)] // values are shown, not kept: callers hand over numbers and texts alike
 impl Error {
     /// A [`Error::Spec`].
     pub fn spec(field: impl Into<String>, value: impl ToString, rule: impl Into<String>) -> Self {

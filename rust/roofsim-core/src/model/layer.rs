@@ -139,8 +139,10 @@ pub enum FeedForward {
 /// How the weight matrices of a layer are stored. Norms, biases and routers stay in the model's own dtype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LayerFormats {
-    /// Projections of the mixer.
+    /// Projections into the mixer.
     pub mixer: WeightFormat,
+    /// Projection out of the mixer (some NVFP4 checkpoints quantise it alone).
+    pub mixer_output: WeightFormat,
     /// Dense feed-forward.
     pub dense: WeightFormat,
     /// Shared experts.
@@ -152,7 +154,7 @@ pub struct LayerFormats {
 impl LayerFormats {
     /// The same format everywhere.
     pub const fn uniform(format: WeightFormat) -> Self {
-        Self { mixer: format, dense: format, shared_experts: format, routed_experts: format }
+        Self { mixer: format, mixer_output: format, dense: format, shared_experts: format, routed_experts: format }
     }
 }
 

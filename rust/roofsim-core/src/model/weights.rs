@@ -1,6 +1,6 @@
 //! Every weight tensor of a layer, listed once. Parameters, bytes and the GEMMs of a step all come from this list.
 
-use super::layer::{Attention, Dense, FeedForward, LatentAttention, Layer, Mixer, Moe, Recurrent};
+use super::layer::{Attention, Dense, FeedForward, LatentAttention, Layer, LayerFormats, Mixer, Moe, Recurrent};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 
@@ -123,9 +123,9 @@ impl Layer {
     pub fn weights(&self, hidden_size: u64, base: WeightFormat) -> Vec<Weight> {
         let mut out = Vec::with_capacity(10);
         match &self.mixer {
-            Mixer::Attention(a) => attention(a, hidden_size, self.formats.mixer, &mut out),
-            Mixer::Latent(a) => latent(a, hidden_size, self.formats.mixer, &mut out),
-            Mixer::Recurrent(r) => recurrent(r, hidden_size, self.formats.mixer, &mut out),
+            Mixer::Attention(a) => attention(a, hidden_size, self.formats, &mut out),
+            Mixer::Latent(a) => latent(a, hidden_size, self.formats, &mut out),
+            Mixer::Recurrent(r) => recurrent(r, hidden_size, self.formats, &mut out),
             Mixer::None => {}
         }
         match &self.feed_forward {
@@ -151,7 +151,8 @@ impl Layer {
     }
 }
 
-fn attention(a: &Attention, d: u64, format: WeightFormat, out: &mut Vec<Weight>) {
+fn attention(a: &Attention, d: u64, formats: LayerFormats, out: &mut Vec<Weight>) {
+    let format = formats.mixer;
     let q_heads = if a.output_gate { 2 * a.num_heads } else { a.num_heads };
     let kv = Shard::KvHeads { heads: a.num_kv_heads };
     let bias = a.qkv_bias;
@@ -159,39 +160,39 @@ fn attention(a: &Attention, d: u64, format: WeightFormat, out: &mut Vec<Weight>)
     out.push(Matrix { name: "qkv_proj", n: a.num_kv_heads * a.head_dim, k: d, bias, shard: kv }.stored(format));
     out.push(Matrix { name: "qkv_proj", n: a.num_kv_heads * a.v_head_dim, k: d, bias, shard: kv }.stored(format));
     let o = Matrix { name: "o_proj", n: d, k: a.num_heads * a.v_head_dim, bias: a.output_bias, shard: Shard::Row };
-    out.push(o.stored(format));
+    out.push(o.stored(formats.mixer_output));
     out.push(vector("attention_vectors", a.vector_parameters));
 }
 
-fn latent(a: &LatentAttention, d: u64, format: WeightFormat, out: &mut Vec<Weight>) {
+fn latent(a: &LatentAttention, d: u64, formats: LayerFormats, out: &mut Vec<Weight>) {
+    let format = formats.mixer;
     let qk = a.qk_nope_head_dim + a.qk_rope_head_dim;
     let q_rows = a.num_heads * qk;
     let kv_a = a.kv_lora_rank + a.qk_rope_head_dim;
     let whole = Shard::Replicated;
     // Engines fuse the two down projections into one GEMM when the query has a bottleneck.
-    match a.q_lora_rank {
-        Some(rank) => {
-            out.push(Matrix { name: "qkv_a_proj", n: rank, k: d, bias: a.bias, shard: whole }.stored(format));
-            out.push(Matrix { name: "qkv_a_proj", n: kv_a, k: d, bias: a.bias, shard: whole }.stored(format));
-            out.push(vector("q_a_norm", rank));
-            out.push(Matrix { name: "q_b_proj", n: q_rows, k: rank, bias: false, shard: Shard::Column }.stored(format));
-        }
-        None => {
-            out.push(Matrix { name: "q_proj", n: q_rows, k: d, bias: false, shard: Shard::Column }.stored(format));
-            out.push(Matrix { name: "kv_a_proj", n: kv_a, k: d, bias: a.bias, shard: whole }.stored(format));
-        }
+    if let Some(rank) = a.q_lora_rank {
+        out.push(Matrix { name: "qkv_a_proj", n: rank, k: d, bias: a.bias, shard: whole }.stored(format));
+        out.push(Matrix { name: "qkv_a_proj", n: kv_a, k: d, bias: a.bias, shard: whole }.stored(format));
+        out.push(vector("q_a_norm", rank));
+        out.push(Matrix { name: "q_b_proj", n: q_rows, k: rank, bias: false, shard: Shard::Column }.stored(format));
+    } else {
+        out.push(Matrix { name: "q_proj", n: q_rows, k: d, bias: false, shard: Shard::Column }.stored(format));
+        out.push(Matrix { name: "kv_a_proj", n: kv_a, k: d, bias: a.bias, shard: whole }.stored(format));
     }
     out.push(vector("kv_a_norm", a.kv_lora_rank));
     let up_rows = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim);
     let up = Matrix { name: "kv_b_proj", n: up_rows, k: a.kv_lora_rank, bias: false, shard: Shard::Column };
     out.push(Weight { role: Role::LatentUp, ..up.stored(format) });
     let o = Matrix { name: "o_proj", n: d, k: a.num_heads * a.v_head_dim, bias: a.bias, shard: Shard::Row };
-    out.push(o.stored(format));
+    out.push(o.stored(formats.mixer_output));
 }
 
-fn recurrent(r: &Recurrent, d: u64, format: WeightFormat, out: &mut Vec<Weight>) {
-    out.push(Matrix { name: "in_proj", n: r.in_features, k: d, bias: r.bias, shard: Shard::Column }.stored(format));
-    out.push(Matrix { name: "out_proj", n: d, k: r.out_features, bias: r.bias, shard: Shard::Row }.stored(format));
+fn recurrent(r: &Recurrent, d: u64, formats: LayerFormats, out: &mut Vec<Weight>) {
+    let into = Matrix { name: "in_proj", n: r.in_features, k: d, bias: r.bias, shard: Shard::Column };
+    out.push(into.stored(formats.mixer));
+    let back = Matrix { name: "out_proj", n: d, k: r.out_features, bias: r.bias, shard: Shard::Row };
+    out.push(back.stored(formats.mixer_output));
     out.push(vector("recurrent_vectors", r.vector_parameters));
 }
 
