@@ -143,7 +143,11 @@ fn clipped(text: &str) -> String {
 }
 
 fn unknown_rule(key: &str, known: &[&str]) -> String {
-    let nearest = known.iter().min_by_key(|candidate| edit_distance(key, candidate));
+    // A name that holds the other (`bandwidth`, `bandwidth_bytes_per_s`) is nearer than any edit distance says.
+    let nearest = known.iter().min_by_key(|candidate| {
+        let holds = candidate.contains(key) || key.contains(**candidate);
+        (!holds, edit_distance(key, candidate))
+    });
     match nearest {
         Some(nearest) => format!("unknown field; the nearest known one is {nearest} (known: {})", known.join(", ")),
         None => "unknown field".to_owned(),
