@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roofsim.catalog.files import json_text, plain, read_text, shown
+from roofsim.catalog.files import json_text, plain, read_text, shown, user_path
 from roofsim.catalog.lookup import resolve
 from roofsim.errors import SpecError
 
@@ -21,6 +21,7 @@ DIRECTORY = Path(__file__).with_suffix("")
 """One TOML file per accelerator, named after it."""
 
 MAX_SPEC_BYTES = 1 << 20
+MAX_NAME_CHARS = 64
 SUFFIXES = (".toml", ".json")
 
 _CATALOGUE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -72,7 +73,7 @@ def read_accelerator(source: str | os.PathLike[str] | Mapping[str, object]) -> s
             raise SpecError("accelerator", repr(source), "must not be empty")
         if not source.strip().lower().endswith(SUFFIXES):
             return _read_file(DIRECTORY / f"{_catalogue_name(source)}.toml")
-        return _read_file(Path(source).expanduser())
+        return _read_file(user_path(source))
     if isinstance(source, os.PathLike):
         return _read_file(Path(source))
     raise SpecError("accelerator", shown(source), f"must be a name, a path or a mapping, not {type(source).__name__}")
@@ -80,13 +81,13 @@ def read_accelerator(source: str | os.PathLike[str] | Mapping[str, object]) -> s
 
 def _catalogue_name(typed: str) -> str:
     # The exact name is found without parsing a single file; the pattern keeps it inside the directory.
-    if _CATALOGUE_NAME.fullmatch(typed) and (DIRECTORY / f"{typed}.toml").is_file():
+    if len(typed) <= MAX_NAME_CHARS and _CATALOGUE_NAME.fullmatch(typed) and (DIRECTORY / f"{typed}.toml").is_file():
         return typed
     try:
         return resolve("accelerator", typed, _aliases(), fold)
     except SpecError as error:
         if "/" in typed or os.sep in typed:
-            raise SpecError("accelerator", repr(typed), "a spec file must end in .toml or .json") from None
+            raise SpecError("accelerator", shown(typed), "a spec file must end in .toml or .json") from None
         raise error from None
 
 

@@ -6,12 +6,9 @@ import datetime
 import json
 import math
 import numbers
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from roofsim.errors import SpecError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAX_SHOWN = 80
 
@@ -20,6 +17,15 @@ def shown(value: object) -> str:
     """Repeat a user's value, cut to a length that an error can carry."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def user_path(text: str) -> Path:
+    """Turn text into a path, with a leading ``~`` opened where there is such a home."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user
+        return path
 
 
 def read_text(field: str, path: Path, max_bytes: int) -> str:

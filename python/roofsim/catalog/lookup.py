@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from roofsim.catalog.files import shown
 from roofsim.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 MOST_NAMES_SHOWN = 5
+MOST_CHARS_COMPARED = 200
 
 
 def resolve(
@@ -55,8 +57,8 @@ def resolve(
     if len(found) == 1:
         return found[0]
     if found:
-        raise SpecError(field, repr(typed), f"names several catalogue entries, choose one: {', '.join(sorted(found))}")
-    near = difflib.get_close_matches(wanted, entries, n=4 * MOST_NAMES_SHOWN, cutoff=0.5)
+        raise SpecError(field, shown(typed), f"names several catalogue entries, choose one: {', '.join(sorted(found))}")
+    near = difflib.get_close_matches(wanted[:MOST_CHARS_COMPARED], entries, n=4 * MOST_NAMES_SHOWN, cutoff=0.5)
     names = list(dict.fromkeys(entries[spelling] for spelling in near))[:MOST_NAMES_SHOWN]
     hint = f"the nearest known names are {', '.join(names)}" if names else "no known name is near it"
-    raise SpecError(field, repr(typed), f"is not in the catalogue; {hint}")
+    raise SpecError(field, shown(typed), f"is not in the catalogue; {hint}")

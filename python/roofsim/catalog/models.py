@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from roofsim.catalog.files import read_text, shown
+from roofsim.catalog.files import read_text, shown, user_path
 from roofsim.catalog.lookup import resolve
 from roofsim.errors import SpecError
 
@@ -88,7 +88,7 @@ def _from_mapping(config: Mapping[str, object]) -> tuple[str, str, str | None]:
 
 def _from_text(typed: str) -> tuple[str, str, str | None]:
     if typed.endswith(".json") or typed.startswith((".", "~", os.sep)):
-        return _from_path(Path(typed).expanduser())
+        return _from_path(user_path(typed))
     index = _index()
     aliases = {name: _aliases_of(entry) for name, entry in index.items()}
     try:
