@@ -1,8 +1,21 @@
 //! Accelerators: what a datasheet says of a machine, each value with its source and date.
+//!
+//! [`Accelerator::from_json`] and [`Accelerator::to_json`] read and write the spec file; [`Accelerator::peak`] is the only
+//! way to a peak and refuses an operand type that the datasheet does not give.
+
+mod spec;
+mod table;
 
 use std::collections::BTreeMap;
 
+use crate::error::{Error, Result};
 use crate::format::ComputeDType;
+
+/// The family of a device whose spec names none: it borrows no device's calibration.
+pub const GENERIC_FAMILY: &str = "generic";
+
+/// The vendor of a device whose spec names none.
+pub const UNKNOWN_VENDOR: &str = "unknown";
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +33,13 @@ pub struct Link {
     pub bandwidth_bytes_per_s: f64,
     /// Seconds one hop takes for an empty message; 0 where no source gives one.
     pub latency_s: f64,
-    /// Devices that the link joins (an NVLink domain, a node).
+    /// Devices that the link joins (an `NVLink` domain, a node); [`Link::UNBOUNDED_DEVICES`] where nothing bounds them.
     pub num_devices: u64,
+}
+
+impl Link {
+    /// Stands for a network whose size no source bounds; also the largest domain a spec may name.
+    pub const UNBOUNDED_DEVICES: u64 = 1 << 20;
 }
 
 /// A dated price.
@@ -60,7 +78,7 @@ pub struct Accelerator {
     pub peak_flops_per_s: BTreeMap<ComputeDType, f64>,
     /// Scale-up link (`NVLink`, xGMI, ICI); absent where devices only meet over the host bus.
     pub link: Option<Link>,
-    /// Host bus (PCIe) per direction: joins devices without a scale-up link.
+    /// Host bus (`PCIe`) per direction: joins devices without a scale-up link.
     pub host_link: Option<Link>,
     /// Scale-out network per device.
     pub network: Option<Link>,
@@ -73,11 +91,30 @@ pub struct Accelerator {
 }
 
 impl Accelerator {
-    /// Dense peak of one operand type; refused when the device has none.
-    pub fn peak(&self, dtype: ComputeDType) -> crate::error::Result<f64> {
+    /// Dense peak P of the matrix units for one operand type, in FLOP/s.
+    ///
+    /// No peak is derived from another one: a device that lists fp16 and not bf16 (V100, T4) has no bf16 units, and one
+    /// that lists bf16 and not fp16 (TPUs) has no fp16 units, so the missing twin is refused like any other absent type.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] naming the operand type and the ones the device has.
+    pub fn peak(&self, dtype: ComputeDType) -> Result<f64> {
         self.peak_flops_per_s.get(&dtype).copied().ok_or_else(|| {
-            let known: Vec<&str> = self.peak_flops_per_s.keys().map(|d| d.name()).collect();
-            crate::Error::spec("dtype", dtype.name(), format!("{} has peaks for {}", self.name, known.join(", ")))
+            let known: Vec<&str> = self.peak_flops_per_s.keys().map(|known| known.name()).collect();
+            let rule = format!("{} lists no peak for this operand type; it has {}", self.name, known.join(", "));
+            Error::unsupported("dtype", dtype.name(), rule)
         })
+    }
+
+    /// Machine balance (ridge point) I* = P / W in FLOP per byte: below it an operation is memory-bound, above it
+    /// compute-bound.
+    ///
+    /// Leaves out caches and what a kernel reaches in practice: both terms are datasheet peaks. Source: Williams, Waterman
+    /// and Patterson, "Roofline", CACM 52(4), 2009. An H100 SXM in bf16: 989e12 / 3350e9 = 295.2.
+    ///
+    /// # Errors
+    /// As [`Accelerator::peak`].
+    pub fn balance(&self, dtype: ComputeDType) -> Result<f64> {
+        Ok(self.peak(dtype)? / self.memory_bandwidth_bytes_per_s)
     }
 }
