@@ -4,10 +4,13 @@
 //! [`ComputeDType`] is what the matrix units multiply (it selects a peak), [`WeightFormat`] is how a weight tensor is
 //! stored with its scales, [`KvFormat`] is how the KV cache is stored. They are independent of each other.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// The operand type of the matrix units; selects the accelerator's peak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ComputeDType {
     /// 32-bit floating point outside the tensor units.
     Fp32,

@@ -1,9 +1,42 @@
 //! Python bindings: convert, leave the GIL, check signals, map errors. No arithmetic.
 
+mod accelerator;
+mod arguments;
+mod calibration;
+mod capacity;
+mod cost;
+mod deployment;
+mod error;
+mod model;
+mod plan;
+mod sweep;
+
 use pyo3::prelude::*;
 
 /// The compiled core.
 #[pymodule]
-fn _core(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+    let columns: Vec<(&str, &str, &str)> = roofsim_core::sweep::Column::ALL
+        .iter()
+        .map(|c| {
+            let direction = match c.direction() {
+                roofsim_core::sweep::Direction::Higher => "higher",
+                roofsim_core::sweep::Direction::Lower => "lower",
+            };
+            (c.name(), direction, c.doc())
+        })
+        .collect();
+    module.add("COLUMNS", columns)?;
+    module.add("ARCHITECTURES", roofsim_core::model::Model::known_architectures())?;
+    module.add_class::<model::PyModel>()?;
+    module.add_class::<accelerator::PyAccelerator>()?;
+    module.add_class::<calibration::PyCalibration>()?;
+    module.add_class::<cost::PyOpCost>()?;
+    module.add_class::<cost::PyStepCost>()?;
+    module.add_class::<deployment::PyDeployment>()?;
+    module.add_class::<capacity::PyCapacity>()?;
+    module.add_class::<sweep::PySpace>()?;
+    module.add_function(wrap_pyfunction!(plan::plan, module)?)
 }

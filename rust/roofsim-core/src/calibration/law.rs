@@ -4,11 +4,14 @@
 //! overheads are at least 0, so that calibrated time is never below ideal time. Every calibrated form is monotone in
 //! its operation's sizes. Symbols are those of `docs/`.
 
+use serde::{Deserialize, Serialize};
+
 /// Seconds a kernel takes before it does anything.
 type Seconds = f64;
 
 /// GEMM of m x n x k.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
@@ -42,7 +45,8 @@ pub enum GemmLaw {
 }
 
 /// Attention over a flat batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AttentionLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
@@ -68,7 +72,8 @@ pub enum AttentionLaw {
 }
 
 /// Grouped GEMM over the experts that a batch hits.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GroupedGemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
@@ -86,7 +91,8 @@ pub enum GroupedGemmLaw {
 }
 
 /// Element-wise and normalisation kernels.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ElementwiseLaw {
     /// `bytes/W`.
     Roofline,
@@ -100,7 +106,8 @@ pub enum ElementwiseLaw {
 }
 
 /// Collectives over a link.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CollectiveLaw {
     /// `hops latency + wire bytes / link`.
     Roofline,

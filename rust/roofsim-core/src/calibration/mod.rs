@@ -6,13 +6,16 @@ mod spec;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, norm4, norm8};
 
 use crate::format::ComputeDType;
 use crate::hardware::Accelerator;
 
 /// Relative half-widths of a prediction interval: `[t (1 - below), t (1 + above)]`, cut at the ideal time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Interval {
     /// Fraction below the prediction.
     pub below: f64,
@@ -31,7 +34,8 @@ impl Interval {
 }
 
 /// Interval of each class of operation.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Intervals {
     /// Stated coverage, 0.8 for 80%.
     pub coverage: f64,
@@ -48,7 +52,8 @@ pub struct Intervals {
 }
 
 /// How the constants were obtained.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// `ideal`, `prototype`, `measured` or `borrowed`.
     pub basis: String,
@@ -65,7 +70,8 @@ pub struct Provenance {
 }
 
 /// One calibration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// Name: device, kernel library.
     pub name: String,

@@ -1,0 +1,298 @@
+//! `roofsim.SweepSpace`, the compiled half: axes in, columns and reductions out.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use numpy::IntoPyArray;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyRange};
+use roofsim_core::capacity::CapacityMode;
+use roofsim_core::engine::Engine;
+use roofsim_core::sweep::{Axis, Column, ColumnData, Filter, Runner, Space, parse_filters};
+
+use crate::accelerator::PyAccelerator;
+use crate::arguments::{count, each, kv_format, number, shown, text, weight_format};
+use crate::calibration::choose;
+use crate::error::{IntoPython, spec, to_python};
+use crate::model::PyModel;
+
+/// Axes and what can be done with their product.
+#[pyclass(name = "_Space", module = "roofsim._core", frozen)]
+pub(crate) struct PySpace {
+    inner: Space,
+}
+
+fn counts(axes: &Bound<'_, PyDict>, field: &str) -> PyResult<Vec<u64>> {
+    each(&axis(axes, field)?)?.iter().map(|value| count(field, value)).collect()
+}
+
+fn axis<'py>(axes: &Bound<'py, PyDict>, field: &str) -> PyResult<Bound<'py, PyAny>> {
+    axes.get_item(field)?.ok_or_else(|| spec(field, "missing", "is an axis of every space"))
+}
+
+/// A range stays a range; anything else becomes a list.
+fn numeric(axes: &Bound<'_, PyDict>, field: &str) -> PyResult<Axis> {
+    let value = axis(axes, field)?;
+    if let Ok(range) = value.cast::<PyRange>()
+        && let (Ok(start), Ok(step)) = (range.start(), range.step())
+        && start >= 0
+        && step > 0
+    {
+        return Ok(Axis::Range { start: start.unsigned_abs() as u64, step: step.unsigned_abs() as u64, len: range.len()? });
+    }
+    Ok(Axis::List(counts(axes, field)?))
+}
+
+fn names<T>(axes: &Bound<'_, PyDict>, field: &str, parse: impl Fn(&str) -> PyResult<T>) -> PyResult<Vec<T>> {
+    each(&axis(axes, field)?)?.iter().map(|value| parse(&text(field, value)?)).collect()
+}
+
+/// The work a caller wants done between chunks.
+struct Watch {
+    callback: Option<Py<PyAny>>,
+    failure: Option<PyErr>,
+}
+
+impl Watch {
+    /// Signals first, then the user's callback; whatever is raised stops the sweep and is carried out whole.
+    fn look_up(&mut self, done: u128, total: u128) -> ControlFlow<()> {
+        let result = Python::attach(|py| {
+            py.check_signals()?;
+            match &self.callback {
+                Some(callback) => callback.call1(py, (done, total)).map(|_| ()),
+                None => Ok(()),
+            }
+        });
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// The one gate: leave the GIL, work, come back with the result or with what was raised meanwhile.
+fn detached<T: Send>(
+    py: Python<'_>,
+    callback: Option<Py<PyAny>>,
+    work: impl FnOnce(&mut dyn FnMut(u128, u128) -> ControlFlow<()>) -> roofsim_core::Result<T> + Send,
+) -> PyResult<T> {
+    let mut watch = Watch { callback, failure: None };
+    let result = py.detach(|| work(&mut |done, total| watch.look_up(done, total)));
+    match (result, watch.failure) {
+        (_, Some(failure)) => Err(failure),
+        (Ok(value), None) => Ok(value),
+        (Err(error), None) => Err(to_python(error)),
+    }
+}
+
+/// One column and, where rows are null, the mask.
+type PyColumn = (String, Py<PyAny>, Option<Vec<String>>, bool);
+
+#[pymethods]
+impl PySpace {
+    #[new]
+    fn new(py: Python<'_>, axes: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let load = |class: Bound<'_, pyo3::types::PyType>, value: &Bound<'_, PyAny>| class.call_method1("load", (value,));
+        let models = single_or_each(&axis(axes, "models")?)?
+            .iter()
+            .map(|m| Ok(load(py.get_type::<PyModel>(), m)?.extract::<PyModel>()?.inner))
+            .collect::<PyResult<Vec<_>>>()?;
+        let devices = single_or_each(&axis(axes, "accelerators")?)?
+            .iter()
+            .map(|a| Ok(load(py.get_type::<PyAccelerator>(), a)?.extract::<PyAccelerator>()?))
+            .collect::<PyResult<Vec<_>>>()?;
+        let calibration = calibrations(py, axes, &devices)?;
+        let shares = each(&axis(axes, "gpu_memory_utilization")?)?;
+        let inner = Space {
+            models,
+            usd_per_hour: prices(axes, devices.len())?,
+            accelerators: devices.iter().map(|d| Arc::clone(&d.inner)).collect(),
+            tensor_parallel_size: counts(axes, "tensor_parallel_size")?,
+            pipeline_parallel_size: counts(axes, "pipeline_parallel_size")?,
+            data_parallel_size: counts(axes, "data_parallel_size")?,
+            expert_parallel_size: counts(axes, "expert_parallel_size")?,
+            weight_dtype: each(&axis(axes, "weight_dtype")?)?
+                .iter()
+                .map(|w| weight_format(Some(w)))
+                .collect::<PyResult<_>>()?,
+            kv_cache_dtype: each(&axis(axes, "kv_cache_dtype")?)?
+                .iter()
+                .map(|k| kv_format(Some(k)))
+                .collect::<PyResult<_>>()?,
+            calibration,
+            engine: names(axes, "engine", |name| Engine::parse("engine", name).python())?,
+            capacity_mode: names(axes, "capacity_mode", |name| CapacityMode::parse("capacity_mode", name).python())?,
+            gpu_memory_utilization: shares
+                .iter()
+                .map(|x| number("gpu_memory_utilization", x))
+                .collect::<PyResult<_>>()?,
+            block_size: counts(axes, "block_size")?,
+            max_num_batched_tokens: counts(axes, "max_num_batched_tokens")?,
+            max_num_seqs: counts(axes, "max_num_seqs")?,
+            batch_size: numeric(axes, "batch_size")?,
+            context_tokens: numeric(axes, "context_tokens")?,
+            query_tokens: numeric(axes, "query_tokens")?,
+        };
+        inner.check().python()?;
+        Ok(Self { inner })
+    }
+
+    /// Lengths of all axes in row order; their product is the number of configurations.
+    fn axis_lengths(&self) -> Vec<usize> {
+        let s = &self.inner;
+        let numeric = [s.batch_size.len(), s.context_tokens.len(), s.query_tokens.len()];
+        s.categorical_lengths().into_iter().chain(numeric).collect()
+    }
+
+    /// The configuration of one row as a dict of positions and numbers.
+    fn configuration<'py>(&self, py: Python<'py>, row: u128) -> PyResult<Bound<'py, PyDict>> {
+        let c = self.inner.configuration(row).python()?;
+        let (layout, limits, out) = (c.deployment.layout, c.limits, PyDict::new(py));
+        out.set_item("model", &c.deployment.model.name)?;
+        out.set_item("accelerator", &c.deployment.accelerator.name)?;
+        out.set_item("tensor_parallel_size", layout.tensor)?;
+        out.set_item("pipeline_parallel_size", layout.pipeline)?;
+        out.set_item("data_parallel_size", layout.data)?;
+        out.set_item("expert_parallel_size", layout.expert)?;
+        out.set_item("weight_dtype", c.deployment.weight_format.map_or("auto", |f| f.name()))?;
+        out.set_item("kv_cache_dtype", c.deployment.kv_format.map_or("auto", |f| f.name()))?;
+        let calibration = c.deployment.calibration.as_ref().map_or("calibrated", |x| x.name.as_str());
+        out.set_item("calibration", calibration)?;
+        out.set_item("engine", c.deployment.engine.name())?;
+        out.set_item("capacity_mode", limits.mode.name())?;
+        out.set_item("gpu_memory_utilization", limits.gpu_memory_utilization)?;
+        out.set_item("block_size", limits.block_size)?;
+        out.set_item("max_num_batched_tokens", limits.max_num_batched_tokens)?;
+        out.set_item("max_num_seqs", limits.max_num_seqs)?;
+        out.set_item("batch_size", c.batch_size)?;
+        out.set_item("context_tokens", c.context_tokens)?;
+        out.set_item("query_tokens", c.query_tokens)?;
+        Ok(out)
+    }
+
+    /// All rows: one (name, array, names of codes, nullable) per column, and the null mask.
+    fn run(
+        &self,
+        py: Python<'_>,
+        columns: Vec<String>,
+        max_bytes: u128,
+        num_threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Vec<PyColumn>, Py<PyAny>)> {
+        let columns = parse_columns("columns", &columns)?;
+        let result = detached(py, progress, |tick| {
+            self.inner.run(Runner { num_threads }, &columns, max_bytes, tick)
+        })?;
+        let arrays = result.columns.into_iter().map(|(column, data)| {
+            let (array, names) = match data {
+                ColumnData::Float(values) => (values.into_pyarray(py).into_any(), None),
+                ColumnData::Count(values) => (values.into_pyarray(py).into_any(), None),
+                ColumnData::Flag(values) => (values.into_pyarray(py).into_any(), None),
+                ColumnData::Code { codes, names } => (codes.into_pyarray(py).into_any(), Some(names)),
+            };
+            (column.name().to_owned(), array.unbind(), names, !column.is_always_known())
+        });
+        Ok((arrays.collect(), result.null.into_pyarray(py).into_any().unbind()))
+    }
+
+    /// The k best rows as (value, row) pairs.
+    fn top_k(
+        &self,
+        py: Python<'_>,
+        k: &Bound<'_, PyAny>,
+        by: &str,
+        filters: Vec<String>,
+        num_threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Vec<(f64, u128)>> {
+        let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
+        let column = Column::parse("by", by).python()?;
+        let filters = self.filters(&filters)?;
+        let best = detached(py, progress, |tick| {
+            self.inner.top_k(Runner { num_threads }, k, column, &filters, tick)
+        })?;
+        Ok(best.rows)
+    }
+
+    /// The Pareto front as (values, row) pairs in row order.
+    fn pareto(
+        &self,
+        py: Python<'_>,
+        objectives: Vec<String>,
+        filters: Vec<String>,
+        num_threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Vec<(Vec<f64>, u128)>> {
+        let objectives = parse_columns("objectives", &objectives)?;
+        let filters = self.filters(&filters)?;
+        let front = detached(py, progress, |tick| {
+            self.inner.pareto(Runner { num_threads }, &objectives, &filters, tick)
+        })?;
+        Ok(front.rows)
+    }
+}
+
+impl PySpace {
+    fn filters(&self, texts: &[String]) -> PyResult<Vec<Filter>> {
+        parse_filters(&self.inner, texts).python()
+    }
+}
+
+fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
+    if names.is_empty() {
+        return Err(spec(field, "[]", "must name at least one column"));
+    }
+    names.iter().map(|name| Column::parse(field, name).python()).collect()
+}
+
+/// A dict is one model or accelerator, not a sequence of them.
+fn single_or_each<'py>(value: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    if value.is_instance_of::<PyDict>() || value.hasattr("__fspath__")? { Ok(vec![value.clone()]) } else { each(value) }
+}
+
+/// Without a calibration axis every device keeps the calibration it came with; these differ only where the user
+/// changed one, and a device with a changed calibration brings it along as the whole axis.
+fn calibrations(
+    py: Python<'_>,
+    axes: &Bound<'_, PyDict>,
+    devices: &[PyAccelerator],
+) -> PyResult<Vec<Option<Arc<roofsim_core::calibration::Calibration>>>> {
+    let axis = axis(axes, "calibration")?;
+    let listed = single_or_each(&axis)?;
+    let changed = |d: &&PyAccelerator| {
+        *d.calibration != roofsim_core::calibration::Calibration::default_for(&d.inner)
+    };
+    let mut chosen = Vec::new();
+    for value in &listed {
+        let name = value.extract::<String>().ok();
+        if value.is_none() {
+            match devices.iter().find(changed) {
+                None => chosen.push(None),
+                Some(device) if devices.iter().all(|d| d.calibration == device.calibration) => {
+                    chosen.push(Some(Arc::clone(&device.calibration)));
+                }
+                Some(device) => {
+                    let rule = "accelerators with different calibrations need the calibration axis spelled out";
+                    return Err(spec("calibration", &device.calibration.name, rule));
+                }
+            }
+        } else if name.as_deref() == Some("calibrated") {
+            chosen.push(None);
+        } else {
+            let device = devices.first().ok_or_else(|| spec("accelerators", "[]", "an axis needs at least one value"))?;
+            chosen.push(choose(py, Some(value), &device.inner)?);
+        }
+    }
+    Ok(chosen)
+}
+
+fn prices(axes: &Bound<'_, PyDict>, devices: usize) -> PyResult<Vec<Option<f64>>> {
+    let prices = each(&axis(axes, "usd_per_hour")?)?;
+    if prices.len() != devices {
+        return Err(spec("prices", shown(&axis(axes, "usd_per_hour")?), "must give one price per accelerator"));
+    }
+    prices.iter().map(|p| if p.is_none() { Ok(None) } else { number("prices", p).map(Some) }).collect()
+}
