@@ -98,7 +98,7 @@ def _plain(field: str, value: object) -> object:
         for key in value:
             if not isinstance(key, str):
                 raise SpecError(field, shown(key), "every key must be a string")
-        return {key: _plain(f"{field}.{key}" if field else key, item) for key, item in value.items()}
+        return {key: _plain(f"{field}.{key}" if field else key or '""', item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(f"{field}[{index}]", item) for index, item in enumerate(value)]
     raise SpecError(field, shown(value), f"must be a JSON value, not {type(value).__name__}")

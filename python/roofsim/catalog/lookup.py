@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from roofsim.catalog.files import shown
@@ -58,6 +57,8 @@ def resolve(
         return found[0]
     if found:
         raise SpecError(field, shown(typed), f"names several catalogue entries, choose one: {', '.join(sorted(found))}")
+    import difflib  # only an error needs it
+
     near = difflib.get_close_matches(wanted[:MOST_CHARS_COMPARED], entries, n=4 * MOST_NAMES_SHOWN, cutoff=0.5)
     names = list(dict.fromkeys(entries[spelling] for spelling in near))[:MOST_NAMES_SHOWN]
     hint = f"the nearest known names are {', '.join(names)}" if names else "no known name is near it"

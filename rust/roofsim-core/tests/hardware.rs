@@ -165,6 +165,8 @@ fn bad_top_level() -> Vec<BadSpec> {
         (with("/power_w", json!("700")), "power_w", "\"700\"", "a number"),
         (with("/memory_byte", json!(1)), "memory_byte", "1", "nearest known one is memory_bytes"),
         (with("/bandwidth", json!(1)), "bandwidth", "1", "unknown field"),
+        (with("/", json!(1)), "\"\"", "1", "unknown field"),
+        (with("/power w", json!(1)), "\"power w\"", "1", "nearest known one is power_w"),
     ]
 }
 

@@ -60,9 +60,11 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Dotted path of one of the table's keys.
+    /// Dotted path of one of the table's keys; a key that is no plain name stands in quotes.
     pub(super) fn field(&self, key: &str) -> String {
-        if self.path.is_empty() { clipped(key) } else { format!("{}.{}", self.path, clipped(key)) }
+        let is_name = |c: char| c.is_alphanumeric() || "_-.*".contains(c);
+        let key = if !key.is_empty() && key.chars().all(is_name) { clipped(key) } else { shown(&Value::from(key)) };
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 
     /// The value under `key`; a null counts as absent.
