@@ -72,7 +72,7 @@ const FAMILIES: &[Family] = &[
     family(&["GPTJForCausalLM"], &["gptj"], gpt::gpt_j),
     family(&["GPTNeoXForCausalLM"], &["gpt_neox"], gpt::gpt_neox),
     family(&["OPTForCausalLM"], &["opt"], gpt::opt),
-    family(&["FalconForCausalLM", "RWForCausalLM"], &["falcon"], gpt::falcon),
+    family(&["FalconForCausalLM"], &["falcon"], gpt::falcon),
     family(&["Llama4ForConditionalGeneration"], &["llama4"], llama4::llama4),
     family(&["Llama4ForCausalLM"], &["llama4_text"], llama4::llama4_text),
     family(&["CohereForCausalLM"], &["cohere"], cohere::cohere),
@@ -95,8 +95,8 @@ const fn family(
     Family { classes, types, read }
 }
 
-/// Names within this edit distance of an unknown one are offered, at most three of them.
-const NEAR: usize = 12;
+/// How many known names an unknown one is answered with.
+const OFFERED: usize = 3;
 
 impl Model {
     /// Reads the text of a Hugging Face `config.json`; `name` is what the model will be called.
@@ -152,9 +152,7 @@ fn unknown(config: &Config) -> Error {
     let name: String = config.architecture.chars().take(80).collect();
     let mut near: Vec<(usize, &str)> = known.iter().map(|known| (edit_distance(&name, known), *known)).collect();
     near.sort_unstable();
-    let nearest = near.first().map_or(NEAR, |(distance, _)| *distance).max(NEAR);
-    near.retain(|(distance, _)| *distance <= nearest);
-    let offered: Vec<&str> = near.iter().take(3).map(|(_, known)| *known).collect();
+    let offered: Vec<&str> = near.iter().take(OFFERED).map(|(_, known)| *known).collect();
     let rule = format!("no reader for this architecture; the nearest known ones are {}", offered.join(", "));
     Error::unsupported(field, name, rule)
 }
