@@ -116,3 +116,98 @@ fn golden_anchors() {
     assert_eq!(gpt_oss.weight_bytes().unwrap(), 13_761_264_768);
     assert_eq!(by_name("openai--gpt-oss-120b").weight_bytes().unwrap(), 65_248_815_744);
 }
+
+/// Families without a file among the fixtures, from the fields of their published configs. The counts are those of the
+/// checkpoints: `total_size` of the safetensors index over two for `DeepSeek` V2 Lite and Gemma 3 4B, the number that the
+/// transformers class reports for the others.
+#[test]
+fn published_counts_of_families_without_a_fixture() {
+    let cases = [
+        (
+            r#"{"architectures": ["GPT2LMHeadModel"], "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
+                "n_inner": null, "vocab_size": 50257}"#,
+            124_439_808,
+            36_864,
+        ),
+        (
+            // Says 71 KV heads and has one.
+            r#"{"architectures": ["FalconForCausalLM"], "hidden_size": 4544, "num_hidden_layers": 32, "bias": false,
+                "num_attention_heads": 71, "num_kv_heads": 71, "multi_query": true, "parallel_attn": true,
+                "new_decoder_architecture": false, "alibi": false, "vocab_size": 65024}"#,
+            6_921_720_704,
+            8_192,
+        ),
+        (
+            r#"{"architectures": ["OPTForCausalLM"], "hidden_size": 1024, "word_embed_proj_dim": 512, "ffn_dim": 4096,
+                "num_hidden_layers": 24, "num_attention_heads": 16, "max_position_embeddings": 2048,
+                "do_layer_norm_before": false, "vocab_size": 50272}"#,
+            331_196_416,
+            98_304,
+        ),
+        (
+            r#"{"architectures": ["MistralForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 32,
+                "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
+                "sliding_window": 4096, "vocab_size": 32000}"#,
+            7_241_732_096,
+            131_072,
+        ),
+        (
+            r#"{"architectures": ["DeepseekV2ForCausalLM"], "hidden_size": 2048, "num_hidden_layers": 27,
+                "num_attention_heads": 16, "q_lora_rank": null, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+                "qk_rope_head_dim": 64, "v_head_dim": 128, "first_k_dense_replace": 1, "intermediate_size": 10944,
+                "moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2, "moe_layer_freq": 1,
+                "num_experts_per_tok": 6, "vocab_size": 102400}"#,
+            15_706_484_224,
+            31_104,
+        ),
+        (
+            // The published file leaves heads, head width and vocabulary to the class's defaults.
+            r#"{"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+                "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+                    "num_hidden_layers": 34, "sliding_window": 1024},
+                "vision_config": {"hidden_size": 1152, "image_size": 896, "intermediate_size": 4304, "patch_size": 14,
+                    "num_attention_heads": 16, "num_hidden_layers": 27, "vision_use_head": false}}"#,
+            4_300_079_472,
+            139_264,
+        ),
+    ];
+    for (text, parameters, kv_bytes) in cases {
+        let model = Model::from_config_json(text, "anchor").unwrap();
+        assert_eq!(model.num_parameters().unwrap(), parameters, "{}", model.architecture);
+        assert_eq!(model.kv_bytes_per_token(KvFormat::Bf16).unwrap(), kv_bytes, "{}", model.architecture);
+    }
+}
+
+/// Mistral 7B v0.1 keeps its window and no more; Gemma 3 27B grows by its ten full layers only.
+#[test]
+fn windows_cap_the_cache() {
+    let rows = rows("tests/fixtures/models/facts.csv");
+    let gemma = load(rows.iter().find(|row| row["name"] == "google--gemma-3-27b-it").unwrap());
+    let at = |tokens| gemma.kv_cache_bytes(tokens, KvFormat::Bf16).unwrap();
+    assert_eq!(at(1024), 1024 * 507_904);
+    assert_eq!(at(100_000) - at(99_999), 81_920);
+}
+
+/// Every model of the catalogue loads, is quoted once, and has its file.
+#[test]
+fn the_catalogue_loads() {
+    let folder = root().join("python/roofsim/catalog/models");
+    let index = std::fs::read_to_string(folder.join("index.toml")).unwrap();
+    let files: Vec<&str> = index.lines().filter_map(|line| line.strip_prefix("file = \"")?.strip_suffix('"')).collect();
+    for file in &files {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        Model::from_config_json(&text, file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+    let aliases: Vec<&str> = index
+        .lines()
+        .filter_map(|line| line.strip_prefix("aliases = [")?.strip_suffix(']'))
+        .flat_map(|list| list.split(", "))
+        .collect();
+    let distinct: std::collections::HashSet<_> = aliases.iter().collect();
+    assert_eq!(distinct.len(), aliases.len());
+    let on_disk = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "json"));
+    assert_eq!(on_disk.count(), files.len());
+    println!("catalogue: {} models under {} ids", files.len(), aliases.len());
+}

@@ -86,7 +86,10 @@ impl<'a> Config<'a> {
             head: body.head,
             auxiliary_parameters: body.auxiliary_parameters,
             kv_cache_format: self.quantisation.kv_cache_format(),
-            max_context_tokens: self.text.optional_count("max_position_embeddings", MAX_TOKENS)?,
+            max_context_tokens: match body.max_context_tokens {
+                Some(tokens) => Some(tokens),
+                None => self.text.optional_count("max_position_embeddings", MAX_TOKENS)?,
+            },
         };
         // A model whose totals do not fit in 64 bits is refused here, not when a user asks for them.
         model.num_parameters()?;
@@ -114,6 +117,8 @@ pub(super) struct Body {
     pub(super) head: Head,
     /// Vision towers and projectors.
     pub(super) auxiliary_parameters: u64,
+    /// Longest context, where the family does not call it `max_position_embeddings`.
+    pub(super) max_context_tokens: Option<u64>,
 }
 
 impl Body {
@@ -127,6 +132,7 @@ impl Body {
             final_norm_parameters: hidden_size,
             head: Head { tied, bias: false },
             auxiliary_parameters: 0,
+            max_context_tokens: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::config::{Body, Config};
 use super::fields::{Fields, MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_VOCAB, MAX_WIDTH};
 use super::parts;
 use super::quantisation::Modules;
+use super::vision;
 use crate::error::Result;
 use crate::model::{FeedForward, LatentAttention, Mixer, Model, Moe};
 
@@ -15,6 +16,15 @@ const FULL_QUERY: &[&str] = &["self_attn.q_proj", "self_attn.kv_a_proj_with_mqa"
 /// `DeepseekV2ForCausalLM`, `DeepseekV3ForCausalLM`: `num_key_value_heads` and `head_dim` mean nothing here, since what
 /// is cached is one latent and one rotary key per token.
 pub(super) fn deepseek(config: &Config) -> Result<Model> {
+    deepseek_with(config, |_, _| Ok(0))
+}
+
+/// `KimiK25ForConditionalGeneration`: Kimi K2 beside a vision tower.
+pub(super) fn kimi_k2_5(config: &Config) -> Result<Model> {
+    deepseek_with(config, vision::moonvit)
+}
+
+fn deepseek_with(config: &Config, auxiliary: fn(&Config, u64) -> Result<u64>) -> Result<Model> {
     let f = &config.text;
     let hidden_size = f.count("hidden_size", MAX_WIDTH)?;
     let num_layers = f.count("num_hidden_layers", MAX_LAYERS)?;
@@ -34,7 +44,9 @@ pub(super) fn deepseek(config: &Config) -> Result<Model> {
         layers.push(parts::layer(config, index, modules, hidden_size, mixer, feed_forward)?);
     }
     let vocab_size = f.count("vocab_size", MAX_VOCAB)?;
-    config.model(Body::new(hidden_size, vocab_size, layers, config.tied(false)?))
+    let mut body = Body::new(hidden_size, vocab_size, layers, config.tied(false)?);
+    body.auxiliary_parameters = auxiliary(config, hidden_size)?;
+    config.model(body)
 }
 
 fn latent_attention(f: &Fields) -> Result<LatentAttention> {

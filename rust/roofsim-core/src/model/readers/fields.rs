@@ -93,6 +93,14 @@ impl<'a> Fields<'a> {
         Err(self.refuse(name, format!("must be given, an integer from 1 to {max}")))
     }
 
+    /// As [`Self::count_any`], or `default`.
+    pub(super) fn count_any_or(&self, keys: &[&str], max: u64, default: u64) -> Result<u64> {
+        match keys.iter().find(|key| self.value(key).is_some()) {
+            Some(key) => self.count(key, max),
+            None => Ok(default),
+        }
+    }
+
     fn integer(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>> {
         let Some(value) = self.value(key) else { return Ok(None) };
         value

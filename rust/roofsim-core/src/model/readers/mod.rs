@@ -4,15 +4,28 @@
 //! family's reader. What is counted: every tensor of the main model once. Multi-token-prediction layers are left out, as
 //! they are not run in a plain step; so are buffers, such as the correction bias of DeepSeek's router.
 
+mod cohere;
 mod config;
 mod deepseek;
+mod ernie;
+mod exaone;
 mod fields;
+mod gemma;
+mod glm;
+mod gpt;
 mod gpt_oss;
+mod hunyuan;
+mod internlm;
 mod llama;
+mod llama4;
 mod mixtral;
 mod parts;
+mod phi;
 mod quantisation;
 mod qwen;
+mod smollm;
+mod sparse;
+mod vision;
 
 use serde_json::Value;
 
@@ -32,21 +45,58 @@ struct Family {
 
 /// Every family that can be read. A new family is a file beside this one and a line here.
 const FAMILIES: &[Family] = &[
-    Family { classes: &["LlamaForCausalLM"], types: &["llama"], read: llama::llama },
-    Family { classes: &["MistralForCausalLM"], types: &["mistral"], read: llama::mistral },
-    Family { classes: &["Ministral3ForCausalLM"], types: &["ministral3"], read: llama::mistral },
-    Family { classes: &["MixtralForCausalLM"], types: &["mixtral"], read: mixtral::mixtral },
-    Family { classes: &["Qwen2ForCausalLM"], types: &["qwen2"], read: qwen::qwen2 },
-    Family { classes: &["Qwen3ForCausalLM"], types: &["qwen3"], read: qwen::qwen3 },
-    Family { classes: &["Qwen2MoeForCausalLM"], types: &["qwen2_moe"], read: qwen::qwen2_moe },
-    Family { classes: &["Qwen3MoeForCausalLM"], types: &["qwen3_moe"], read: qwen::qwen3_moe },
-    Family { classes: &["GptOssForCausalLM"], types: &["gpt_oss"], read: gpt_oss::gpt_oss },
-    Family { classes: &["DeepseekV2ForCausalLM"], types: &["deepseek_v2"], read: deepseek::deepseek },
-    Family { classes: &["DeepseekV3ForCausalLM"], types: &["deepseek_v3", "kimi_k2"], read: deepseek::deepseek },
+    family(&["LlamaForCausalLM"], &["llama"], llama::llama),
+    family(&["MistralForCausalLM"], &["mistral"], llama::mistral),
+    family(&["Ministral3ForCausalLM"], &["ministral3"], llama::mistral),
+    family(&["MixtralForCausalLM"], &["mixtral"], mixtral::mixtral),
+    family(&["Qwen2ForCausalLM"], &["qwen2"], qwen::qwen2),
+    family(&["Qwen3ForCausalLM"], &["qwen3"], qwen::qwen3),
+    family(&["Qwen2MoeForCausalLM"], &["qwen2_moe"], qwen::qwen2_moe),
+    family(&["Qwen3MoeForCausalLM"], &["qwen3_moe"], qwen::qwen3_moe),
+    family(&["Qwen2_5_VLForConditionalGeneration"], &["qwen2_5_vl"], qwen::qwen2_5_vl),
+    family(&["Qwen3VLForConditionalGeneration"], &["qwen3_vl"], qwen::qwen3_vl),
+    family(&["Qwen3VLMoeForConditionalGeneration"], &["qwen3_vl_moe"], qwen::qwen3_vl_moe),
+    family(&["MiMoForCausalLM"], &["mimo"], qwen::qwen2),
+    family(&["GptOssForCausalLM"], &["gpt_oss"], gpt_oss::gpt_oss),
+    family(&["DeepseekV2ForCausalLM"], &["deepseek_v2"], deepseek::deepseek),
+    family(&["DeepseekV3ForCausalLM"], &["deepseek_v3", "kimi_k2"], deepseek::deepseek),
+    family(&["KimiK25ForConditionalGeneration"], &["kimi_k25"], deepseek::kimi_k2_5),
+    family(&["Glm4MoeLiteForCausalLM"], &["glm4_moe_lite"], deepseek::deepseek),
+    family(&["Glm4MoeForCausalLM"], &["glm4_moe"], glm::glm4_moe),
+    family(&["Gemma2ForCausalLM"], &["gemma2"], gemma::gemma2),
+    family(&["Gemma3ForCausalLM"], &["gemma3_text"], gemma::gemma3_text),
+    family(&["Gemma3ForConditionalGeneration"], &["gemma3"], gemma::gemma3),
+    family(&["Phi3ForCausalLM"], &["phi3"], phi::phi3),
+    family(&["PhiMoEForCausalLM", "PhimoeForCausalLM"], &["phimoe"], phi::phi_moe),
+    family(&["GPT2LMHeadModel"], &["gpt2"], gpt::gpt2),
+    family(&["GPTJForCausalLM"], &["gptj"], gpt::gpt_j),
+    family(&["GPTNeoXForCausalLM"], &["gpt_neox"], gpt::gpt_neox),
+    family(&["OPTForCausalLM"], &["opt"], gpt::opt),
+    family(&["FalconForCausalLM"], &["falcon"], gpt::falcon),
+    family(&["Llama4ForConditionalGeneration"], &["llama4"], llama4::llama4),
+    family(&["Llama4ForCausalLM"], &["llama4_text"], llama4::llama4_text),
+    family(&["CohereForCausalLM"], &["cohere"], cohere::cohere),
+    family(&["Exaone4ForCausalLM"], &["exaone4"], exaone::exaone4),
+    family(&["SmolLM3ForCausalLM"], &["smollm3"], smollm::smollm3),
+    family(&["InternLM2ForCausalLM"], &["internlm2"], internlm::internlm2),
+    family(&["InternLM3ForCausalLM"], &["internlm3"], internlm::internlm3),
+    family(&["OlmoeForCausalLM"], &["olmoe"], sparse::olmoe),
+    family(&["MiniMaxM2ForCausalLM"], &["minimax_m2"], sparse::minimax_m2),
+    family(&["GraniteMoeForCausalLM"], &["granitemoe"], sparse::granite_moe),
+    family(&["Ernie4_5_MoeForCausalLM"], &["ernie4_5_moe"], ernie::ernie4_5_moe),
+    family(&["HunYuanMoEV1ForCausalLM"], &["hunyuan_v1_moe"], hunyuan::hunyuan_moe),
 ];
 
-/// Names within this edit distance of an unknown one are offered, at most three of them.
-const NEAR: usize = 12;
+const fn family(
+    classes: &'static [&'static str],
+    types: &'static [&'static str],
+    read: fn(&Config) -> Result<Model>,
+) -> Family {
+    Family { classes, types, read }
+}
+
+/// How many known names an unknown one is answered with.
+const OFFERED: usize = 3;
 
 impl Model {
     /// Reads the text of a Hugging Face `config.json`; `name` is what the model will be called.
@@ -102,9 +152,7 @@ fn unknown(config: &Config) -> Error {
     let name: String = config.architecture.chars().take(80).collect();
     let mut near: Vec<(usize, &str)> = known.iter().map(|known| (edit_distance(&name, known), *known)).collect();
     near.sort_unstable();
-    let nearest = near.first().map_or(NEAR, |(distance, _)| *distance).max(NEAR);
-    near.retain(|(distance, _)| *distance <= nearest);
-    let offered: Vec<&str> = near.iter().take(3).map(|(_, known)| *known).collect();
+    let offered: Vec<&str> = near.iter().take(OFFERED).map(|(_, known)| *known).collect();
     let rule = format!("no reader for this architecture; the nearest known ones are {}", offered.join(", "));
     Error::unsupported(field, name, rule)
 }

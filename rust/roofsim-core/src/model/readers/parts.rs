@@ -67,19 +67,17 @@ pub(super) fn head_dim(f: &Fields, hidden_size: u64, num_heads: u64) -> Result<u
     if let Some(width) = f.optional_count("head_dim", MAX_HEADS)? {
         return Ok(width);
     }
-    if !hidden_size.is_multiple_of(num_heads) {
-        let rule = format!("must be a multiple of the number of query heads, {num_heads}, where head_dim is absent");
-        return Err(Error::spec(f.path_of("hidden_size"), hidden_size, rule));
-    }
+    whole_head_dim(f, "hidden_size", hidden_size, num_heads)
+}
+
+/// hidden / heads, which must be whole; `key` is where the hidden size stands.
+pub(super) fn whole_head_dim(f: &Fields, key: &str, hidden_size: u64, num_heads: u64) -> Result<u64> {
     let width = hidden_size / num_heads;
-    if width > MAX_HEADS {
-        return Err(Error::spec(
-            f.path_of("hidden_size"),
-            hidden_size,
-            format!("must give heads of at most {MAX_HEADS}"),
-        ));
+    if hidden_size.is_multiple_of(num_heads) && width <= MAX_HEADS {
+        return Ok(width);
     }
-    Ok(width)
+    let rule = format!("must be a multiple of the number of query heads, {num_heads}, where head_dim is absent");
+    Err(Error::spec(f.path_of(key), hidden_size, rule))
 }
 
 /// The window of `sliding_window`, full attention where it is absent or null.
@@ -116,6 +114,19 @@ pub(super) fn spans_or(f: &Fields, num_layers: u64, rule: impl Fn(u64, Span) -> 
     }
     let window = window(f)?;
     Ok((0..num_layers).map(|index| rule(index, window)).collect())
+}
+
+/// Which layers have a rotary embedding: `no_rope_layers` holds 1 for each that has one; without it, or where it is
+/// empty, every `interval`-th layer has none.
+pub(super) fn rotary_layers(f: &Fields, num_layers: u64, interval: u64) -> Result<Vec<bool>> {
+    let key = "no_rope_layers";
+    match f.counts(key, 0, 1)? {
+        Some(marks) if !marks.is_empty() => {
+            f.check_length(key, marks.len(), num_layers)?;
+            Ok(marks.iter().map(|mark| *mark == 1).collect())
+        }
+        _ => Ok((0..num_layers).map(|index| !(index + 1).is_multiple_of(interval)).collect()),
+    }
 }
 
 /// The same span for every layer.

@@ -1,20 +1,21 @@
-//! Qwen 2, 2.5 and 3, dense and mixture of experts.
+//! Qwen 2, 2.5 and 3, dense and mixture of experts, with and without vision towers; `MiMo` 7B.
 
 use super::config::{Body, Config};
 use super::fields::{Fields, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH};
 use super::parts::{self, Shape};
 use super::quantisation::Modules;
+use super::vision;
 use crate::error::Result;
 use crate::model::{Attention, FeedForward, Mixer, Model, Moe, Span};
 
 /// `Qwen2ForCausalLM`: bias on query, key and value, for which the file has no key.
 pub(super) fn qwen2(config: &Config) -> Result<Model> {
-    dense(config, qwen2_attention)
+    dense(config, qwen2_attention, 0)
 }
 
 /// `Qwen3ForCausalLM`: norms of query and key per head instead of the bias.
 pub(super) fn qwen3(config: &Config) -> Result<Model> {
-    dense(config, qwen3_attention)
+    dense(config, qwen3_attention, 0)
 }
 
 /// `Qwen2MoeForCausalLM`: shared experts behind a gate of their own.
@@ -32,15 +33,30 @@ pub(super) fn qwen3_moe(config: &Config) -> Result<Model> {
     sparse(config, qwen3_attention, &routed(&config.text)?, 0)
 }
 
+/// `Qwen2_5_VLForConditionalGeneration`: Qwen 2.5 beside a vision tower.
+pub(super) fn qwen2_5_vl(config: &Config) -> Result<Model> {
+    dense(config, qwen2_attention, vision::qwen2_5_vl(config)?)
+}
+
+/// `Qwen3VLForConditionalGeneration`: Qwen 3 beside a vision tower.
+pub(super) fn qwen3_vl(config: &Config) -> Result<Model> {
+    dense(config, qwen3_attention, vision::qwen3_vl(config)?)
+}
+
+/// `Qwen3VLMoeForConditionalGeneration`: the mixture of experts beside the same tower.
+pub(super) fn qwen3_vl_moe(config: &Config) -> Result<Model> {
+    sparse(config, qwen3_attention, &routed(&config.text)?, vision::qwen3_vl(config)?)
+}
+
 type ReadAttention = fn(&Fields, &Shape) -> Result<Attention>;
 
 /// Bias on query, key and value only; `qkv_bias` is written by newer mixture-of-experts files alone.
-pub(super) fn qwen2_attention(f: &Fields, shape: &Shape) -> Result<Attention> {
+fn qwen2_attention(f: &Fields, shape: &Shape) -> Result<Attention> {
     Ok(Attention { qkv_bias: f.flag("qkv_bias", true)?, ..shape.attention(Span::Full) })
 }
 
 /// One norm vector of a head's width each for query and key.
-pub(super) fn qwen3_attention(f: &Fields, shape: &Shape) -> Result<Attention> {
+fn qwen3_attention(f: &Fields, shape: &Shape) -> Result<Attention> {
     let bias = f.flag("attention_bias", false)?;
     Ok(Attention {
         qkv_bias: bias,
@@ -51,12 +67,8 @@ pub(super) fn qwen3_attention(f: &Fields, shape: &Shape) -> Result<Attention> {
     })
 }
 
-fn dense(config: &Config, attention: ReadAttention) -> Result<Model> {
-    dense_with(config, attention, 0)
-}
-
 /// A dense Qwen beside `auxiliary_parameters` of a vision tower.
-pub(super) fn dense_with(config: &Config, attention: ReadAttention, auxiliary_parameters: u64) -> Result<Model> {
+fn dense(config: &Config, attention: ReadAttention, auxiliary_parameters: u64) -> Result<Model> {
     let f = &config.text;
     let shape = Shape::read(f)?;
     let attention = attention(f, &shape)?;
