@@ -142,3 +142,25 @@ def _parsed(path: Path, language: str, parse: Callable[[str], object], text: str
         return parse(text)
     except (ValueError, RecursionError) as error:
         raise SpecError("accelerator", str(path), f"must be valid {language}: {error}") from None
+
+
+def accelerator_text(
+    source: str | os.PathLike[str] | Mapping[str, object] | None, fields: Mapping[str, object] | None
+) -> str:
+    """Return the JSON text of a spec given as a source, as fields, or as a source with fields replaced.
+
+    Raises
+    ------
+    SpecError
+        As `read_accelerator`; also when neither is given.
+    """
+    if source is None and not fields:
+        raise SpecError("accelerator", "missing", "give a name, a spec file, a mapping, or fields as keyword arguments")
+    if not fields:
+        assert source is not None  # noqa: S101 - the branch above
+        return read_accelerator(source)
+    own = plain("", dict(fields))
+    if source is None:
+        return json_text(own)
+    spec = json.loads(read_accelerator(source))
+    return json_text({**spec, **own}) if isinstance(spec, dict) and isinstance(own, dict) else json_text(spec)

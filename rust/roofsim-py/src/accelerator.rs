@@ -52,12 +52,16 @@ impl PyAccelerator {
         source: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        if let (Some(source), None) = (source, fields)
-            && let Ok(own) = source.extract::<Self>()
-        {
-            return Ok(own);
+        match (source, fields) {
+            (Some(source), None) => Self::coerce(py, source),
+            _ => Self::read(py, source, fields),
         }
-        Self::read(py, source, fields)
+    }
+
+    /// Typical price of one device-hour in US dollars: the median of the known prices of a kind; None where none is.
+    #[pyo3(signature = (kind = "on-demand"))]
+    fn usd_per_hour(&self, kind: &str) -> PyResult<Option<f64>> {
+        self.inner.usd_per_hour(kind).python()
     }
 
     /// Read the JSON text of a spec.
@@ -243,14 +247,23 @@ impl PyAccelerator {
     fn elementwise(&self, read_bytes: &Bound<'_, PyAny>, write_bytes: &Bound<'_, PyAny>) -> PyResult<PyOpCost> {
         let bytes = |field, value| {
             let bytes = number(field, value)?;
-            if (0.0..9e15).contains(&bytes) { Ok(bytes) } else { Err(spec(field, bytes, "must be at least 0 and below 9e15")) }
+            if (0.0..9e15).contains(&bytes) {
+                Ok(bytes)
+            } else {
+                Err(spec(field, bytes, "must be at least 0 and below 9e15"))
+            }
         };
         let total = bytes("read_bytes", read_bytes)? + bytes("write_bytes", write_bytes)?;
         Ok(self.cost("elementwise", ElementwiseOp::new(&self.machine(), total, 0.0).cost(1)))
     }
 
     #[pyo3(signature = (kind, *, num_bytes, num_devices))]
-    fn collective(&self, kind: &str, num_bytes: &Bound<'_, PyAny>, num_devices: &Bound<'_, PyAny>) -> PyResult<PyOpCost> {
+    fn collective(
+        &self,
+        kind: &str,
+        num_bytes: &Bound<'_, PyAny>,
+        num_devices: &Bound<'_, PyAny>,
+    ) -> PyResult<PyOpCost> {
         let kind = Collective::parse("kind", kind).python()?;
         let devices = count_or("num_devices", Some(num_devices), 0)?;
         let bytes = number("num_bytes", num_bytes)?;
@@ -306,12 +319,19 @@ fn stored(dtype: &str, weight_dtype: Option<&str>) -> PyResult<(WeightFormat, ro
     let format = match weight_dtype {
         Some(name) => WeightFormat::parse("weight_dtype", name).python()?,
         None if compute.name() == "tf32" => WeightFormat::Fp32,
-        None => WeightFormat::parse("dtype", dtype).or_else(|_| WeightFormat::parse("dtype", compute.name())).python()?,
+        None => {
+            WeightFormat::parse("dtype", dtype).or_else(|_| WeightFormat::parse("dtype", compute.name())).python()?
+        }
     };
     Ok((format, compute))
 }
 
 impl PyAccelerator {
+    /// An accelerator as it is, or whatever `Accelerator.load` reads.
+    pub(crate) fn coerce(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(own) = source.extract::<Self>() { Ok(own) } else { Self::read(py, Some(source), None) }
+    }
+
     fn read(py: Python<'_>, source: Option<&Bound<'_, PyAny>>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let read = py.import("roofsim.catalog")?.getattr("accelerator_text")?;
         Self::from_json(&read.call1((source, fields))?.extract::<String>()?)

@@ -45,9 +45,8 @@ impl PyDeployment {
         calibration: Option<&Bound<'_, PyAny>>,
         engine: &str,
     ) -> PyResult<Self> {
-        let model: PyModel = py.get_type::<PyModel>().call_method1("load", (model,))?.extract()?;
-        let accelerator: PyAccelerator =
-            py.get_type::<PyAccelerator>().call_method1("load", (accelerator,))?.extract()?;
+        let model = PyModel::coerce(py, model)?;
+        let accelerator = PyAccelerator::coerce(py, accelerator)?;
         let layout = Layout::new(
             count_or("tensor_parallel_size", tensor_parallel_size, 1)?,
             count_or("pipeline_parallel_size", pipeline_parallel_size, 1)?,

@@ -23,12 +23,7 @@ impl PyModel {
     /// Read a catalogue name, a path or directory, or a dict.
     #[classmethod]
     fn load(_cls: &Bound<'_, PyType>, py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(model) = source.extract::<Self>() {
-            return Ok(model);
-        }
-        let read = py.import("roofsim.catalog")?.getattr("read_model")?;
-        let (config, name, quantisation): (String, String, Option<String>) = read.call1((source,))?.extract()?;
-        Self::from_config(&config, &name, quantisation.as_deref())
+        Self::coerce(py, source)
     }
 
     /// Read the text of a config.json.
@@ -151,6 +146,16 @@ impl PyModel {
 }
 
 impl PyModel {
+    /// A model as it is, or whatever `Model.load` reads.
+    pub(crate) fn coerce(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(model) = source.extract::<Self>() {
+            return Ok(model);
+        }
+        let read = py.import("roofsim.catalog")?.getattr("read_model")?;
+        let (config, name, quantisation): (String, String, Option<String>) = read.call1((source,))?.extract()?;
+        Self::from_config(&config, &name, quantisation.as_deref())
+    }
+
     fn from_config(config: &str, name: &str, quantisation: Option<&str>) -> PyResult<Self> {
         let inner = Model::from_config_and_quant_json(config, quantisation, name).python()?;
         Ok(Self { inner: Arc::new(inner), config: config.into(), quantisation: quantisation.map(Into::into) })

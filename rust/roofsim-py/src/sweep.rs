@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use numpy::IntoPyArray;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyRange};
+use pyo3::types::{PyDict, PyRange, PyRangeMethods};
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
 use roofsim_core::sweep::{Axis, Column, ColumnData, Filter, Runner, Space, parse_filters};
@@ -38,7 +38,11 @@ fn numeric(axes: &Bound<'_, PyDict>, field: &str) -> PyResult<Axis> {
         && start >= 0
         && step > 0
     {
-        return Ok(Axis::Range { start: start.unsigned_abs() as u64, step: step.unsigned_abs() as u64, len: range.len()? });
+        return Ok(Axis::Range {
+            start: start.unsigned_abs() as u64,
+            step: step.unsigned_abs() as u64,
+            len: range.len()?,
+        });
     }
     Ok(Axis::List(counts(axes, field)?))
 }
@@ -95,14 +99,13 @@ type PyColumn = (String, Py<PyAny>, Option<Vec<String>>, bool);
 impl PySpace {
     #[new]
     fn new(py: Python<'_>, axes: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let load = |class: Bound<'_, pyo3::types::PyType>, value: &Bound<'_, PyAny>| class.call_method1("load", (value,));
         let models = single_or_each(&axis(axes, "models")?)?
             .iter()
-            .map(|m| Ok(load(py.get_type::<PyModel>(), m)?.extract::<PyModel>()?.inner))
+            .map(|m| Ok(PyModel::coerce(py, m)?.inner))
             .collect::<PyResult<Vec<_>>>()?;
         let devices = single_or_each(&axis(axes, "accelerators")?)?
             .iter()
-            .map(|a| Ok(load(py.get_type::<PyAccelerator>(), a)?.extract::<PyAccelerator>()?))
+            .map(|a| PyAccelerator::coerce(py, a))
             .collect::<PyResult<Vec<_>>>()?;
         let calibration = calibrations(py, axes, &devices)?;
         let shares = each(&axis(axes, "gpu_memory_utilization")?)?;
@@ -183,9 +186,7 @@ impl PySpace {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<(Vec<PyColumn>, Py<PyAny>)> {
         let columns = parse_columns("columns", &columns)?;
-        let result = detached(py, progress, |tick| {
-            self.inner.run(Runner { num_threads }, &columns, max_bytes, tick)
-        })?;
+        let result = detached(py, progress, |tick| self.inner.run(Runner { num_threads }, &columns, max_bytes, tick))?;
         let arrays = result.columns.into_iter().map(|(column, data)| {
             let (array, names) = match data {
                 ColumnData::Float(values) => (values.into_pyarray(py).into_any(), None),
@@ -211,9 +212,7 @@ impl PySpace {
         let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
         let column = Column::parse("by", by).python()?;
         let filters = self.filters(&filters)?;
-        let best = detached(py, progress, |tick| {
-            self.inner.top_k(Runner { num_threads }, k, column, &filters, tick)
-        })?;
+        let best = detached(py, progress, |tick| self.inner.top_k(Runner { num_threads }, k, column, &filters, tick))?;
         Ok(best.rows)
     }
 
@@ -228,9 +227,8 @@ impl PySpace {
     ) -> PyResult<Vec<(Vec<f64>, u128)>> {
         let objectives = parse_columns("objectives", &objectives)?;
         let filters = self.filters(&filters)?;
-        let front = detached(py, progress, |tick| {
-            self.inner.pareto(Runner { num_threads }, &objectives, &filters, tick)
-        })?;
+        let front =
+            detached(py, progress, |tick| self.inner.pareto(Runner { num_threads }, &objectives, &filters, tick))?;
         Ok(front.rows)
     }
 }
@@ -262,9 +260,7 @@ fn calibrations(
 ) -> PyResult<Vec<Option<Arc<roofsim_core::calibration::Calibration>>>> {
     let axis = axis(axes, "calibration")?;
     let listed = single_or_each(&axis)?;
-    let changed = |d: &&PyAccelerator| {
-        *d.calibration != roofsim_core::calibration::Calibration::default_for(&d.inner)
-    };
+    let changed = |d: &&PyAccelerator| *d.calibration != roofsim_core::calibration::Calibration::default_for(&d.inner);
     let mut chosen = Vec::new();
     for value in &listed {
         let name = value.extract::<String>().ok();
@@ -282,7 +278,8 @@ fn calibrations(
         } else if name.as_deref() == Some("calibrated") {
             chosen.push(None);
         } else {
-            let device = devices.first().ok_or_else(|| spec("accelerators", "[]", "an axis needs at least one value"))?;
+            let device =
+                devices.first().ok_or_else(|| spec("accelerators", "[]", "an axis needs at least one value"))?;
             chosen.push(choose(py, Some(value), &device.inner)?);
         }
     }

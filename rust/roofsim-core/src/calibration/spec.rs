@@ -88,7 +88,8 @@ fn check_gemm(field: &str, law: GemmLaw) -> Result<()> {
 }
 
 fn check_attention(law: AttentionLaw) -> Result<()> {
-    let AttentionLaw::Kernels { tile_t0_s, tile_e_c, tile_tau_s, tile_tail, split_t0_s, split_e_c, split_c_s, e_m } = law
+    let AttentionLaw::Kernels { tile_t0_s, tile_e_c, tile_tau_s, tile_tail, split_t0_s, split_e_c, split_c_s, e_m } =
+        law
     else {
         return Ok(());
     };
@@ -120,11 +121,7 @@ fn check_grouped(law: GroupedGemmLaw) -> Result<()> {
 }
 
 fn efficiency(field: &str, value: f64) -> Result<()> {
-    if value > 0.0 && value <= 1.0 {
-        Ok(())
-    } else {
-        Err(Error::spec(field, value, "must be above 0 and at most 1"))
-    }
+    if value > 0.0 && value <= 1.0 { Ok(()) } else { Err(Error::spec(field, value, "must be above 0 and at most 1")) }
 }
 
 fn duration(field: &str, value: f64) -> Result<()> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::format::ComputeDType;
+use spec::PRICE_KINDS;
 
 /// The family of a device whose spec names none: it borrows no device's calibration.
 pub const GENERIC_FAMILY: &str = "generic";
@@ -104,6 +105,21 @@ impl Accelerator {
             let rule = format!("{} lists no peak for this operand type; it has {}", self.name, known.join(", "));
             Error::unsupported("dtype", dtype.name(), rule)
         })
+    }
+
+    /// Typical price of one device-hour in US dollars: the median of the known prices of one kind, `None` where none is
+    /// known. An even number of prices gives the mean of the middle two.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a kind that does not exist.
+    pub fn usd_per_hour(&self, kind: &str) -> Result<Option<f64>> {
+        if !PRICE_KINDS.contains(&kind) {
+            return Err(Error::spec("price_kind", kind, format!("must be one of {}", PRICE_KINDS.join(", "))));
+        }
+        let mut known: Vec<f64> = self.prices.iter().filter(|p| p.kind == kind).map(|p| p.usd_per_hour).collect();
+        known.sort_by(f64::total_cmp);
+        let (low, high) = (known.len().saturating_sub(1) / 2, known.len() / 2);
+        Ok(known.get(low).zip(known.get(high)).map(|(low, high)| f64::midpoint(*low, *high)))
     }
 
     /// Machine balance (ridge point) I* = P / W in FLOP per byte: below it an operation is memory-bound, above it

@@ -1,0 +1,42 @@
+"""Calibrations by file or mapping: find the text and hand it to the core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from roofsim.catalog.files import json_text, plain, read_text, shown, user_path
+from roofsim.errors import SpecError
+
+MAX_CALIBRATION_BYTES = 1 << 20
+DIRECTORY = Path(__file__).with_suffix("")
+"""One JSON file per calibration in the box."""
+
+
+def calibration_names() -> list[str]:
+    """List the calibrations in the box, in alphabetical order."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.json"))
+
+
+def read_calibration(source: str | os.PathLike[str] | Mapping[str, object]) -> str:
+    """Return a calibration's JSON text: a name in the box, the path of a ``.json`` file, or a mapping.
+
+    Raises
+    ------
+    SpecError
+        The name is unknown, the file is missing or unreadable, or the source is of the wrong type.
+    """
+    if isinstance(source, Mapping):
+        return json_text(plain("calibration", dict(source)))
+    if isinstance(source, str):
+        if source in calibration_names():
+            return read_text("calibration", DIRECTORY / f"{source}.json", MAX_CALIBRATION_BYTES)
+        if not source.endswith(".json"):
+            known = ", ".join(["ideal", "calibrated", *calibration_names()])
+            raise SpecError("calibration", shown(source), f"must be one of {known}, or the path of a .json file")
+        return read_text("calibration", user_path(source), MAX_CALIBRATION_BYTES)
+    if isinstance(source, os.PathLike):
+        return read_text("calibration", Path(source), MAX_CALIBRATION_BYTES)
+    rule = f"must be a name, a path, a mapping or a Calibration, not {type(source).__name__}"
+    raise SpecError("calibration", shown(source), rule)
