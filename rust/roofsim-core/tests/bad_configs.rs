@@ -1,14 +1,9 @@
-//! Configs that must be refused, each with the field, the value and the rule it broke; and a property: whatever is
-//! done to a real config, reading it gives a model or a named error, never a panic.
+//! Configs that must be refused, each with the field, the value and the rule it broke.
 
 // A test stops at the first thing that is not as it should be; that is what unwrap is for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::path::Path;
-
-use proptest::prelude::*;
 use roofsim_core::Error;
-use roofsim_core::format::{KvFormat, WeightFormat};
 use roofsim_core::model::Model;
 use serde_json::{Value, json};
 
@@ -354,83 +349,4 @@ fn totals_beyond_64_bits_are_refused() {
     );
     let error = Model::from_config_json(&config.to_string(), "wide").unwrap_err();
     assert!(matches!(error, Error::CountOverflow { .. }), "{error}");
-}
-
-/// All configs of the fixtures and of the catalogue.
-fn real_configs() -> Vec<Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut paths: Vec<_> = ["tests/fixtures/models/configs", "python/roofsim/catalog/models"]
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
-    paths.sort();
-    paths.iter().map(|path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).collect()
-}
-
-/// Every object inside a value, as JSON pointers, with its keys.
-fn fields(value: &Value, at: &str, out: &mut Vec<(String, String)>) {
-    if let Value::Object(object) = value {
-        for (key, inner) in object {
-            out.push((at.to_owned(), key.clone()));
-            fields(inner, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), out);
-        }
-    }
-}
-
-fn odd_value() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
-        (0_u64..300).prop_map(Value::from),
-        any::<f64>().prop_map(|x| json!(x)),
-        ".{0,8}".prop_map(Value::from),
-        Just(json!([])),
-        Just(json!({})),
-        prop::collection::vec(any::<u8>(), 0..4).prop_map(|list| json!(list)),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Up to four fields of a real config are removed or replaced: the answer is a model whose totals can be counted,
-    /// or an error that names a field.
-    #[test]
-    fn mutated_configs_are_read_or_refused_by_name(
-        which in any::<prop::sample::Index>(),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), prop::option::of(odd_value())), 1..5),
-    ) {
-        thread_local!(static CONFIGS: Vec<Value> = real_configs());
-        let mut config = CONFIGS.with(|configs| which.get(configs).clone());
-        for (at, change) in changes {
-            let mut all = Vec::new();
-            fields(&config, "", &mut all);
-            if all.is_empty() {
-                break;
-            }
-            let (parent, key) = at.get(&all).clone();
-            let object = config.pointer_mut(&parent).and_then(Value::as_object_mut).unwrap();
-            match change {
-                Some(value) => object.insert(key, value),
-                None => object.remove(&key),
-            };
-        }
-        match Model::from_config_json(&config.to_string(), "mutated") {
-            Ok(model) => {
-                prop_assert!(model.num_active_parameters()? <= model.num_parameters()?);
-                prop_assert!(model.weight_bytes()? > 0);
-                model.with_weight_format(WeightFormat::Fp32).weight_bytes()?;
-                model.kv_bytes_per_token(KvFormat::Fp32)?;
-                model.state_bytes()?;
-            }
-            Err(error) => {
-                let (field, _, rule) = parts(&error);
-                prop_assert!(!field.is_empty() && !rule.is_empty());
-            }
-        }
-    }
 }
