@@ -5,7 +5,6 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use roofsim_core::Error;
 
 mod classes {
-    #![expect(missing_docs, reason = "import_exception! makes undocumented types; they are documented in Python")]
     use pyo3::import_exception;
 
     import_exception!(roofsim.errors, SpecError);
@@ -26,11 +25,6 @@ pub(crate) fn to_python(error: Error) -> PyErr {
 /// A `SpecError`.
 pub(crate) fn spec(field: &str, value: impl ToString, rule: &str) -> PyErr {
     classes::SpecError::new_err((field.to_owned(), value.to_string(), rule.to_owned()))
-}
-
-/// A `CountOverflowError`.
-pub(crate) fn overflow(field: &str, value: impl ToString, rule: &str) -> PyErr {
-    classes::CountOverflowError::new_err((field.to_owned(), value.to_string(), rule.to_owned()))
 }
 
 /// Lets `?` carry core errors out.
