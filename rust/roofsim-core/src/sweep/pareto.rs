@@ -1,15 +1,14 @@
 //! The Pareto front over two to four columns.
 
-use std::sync::Mutex;
-
-use super::column::{Column, Direction};
-use super::driver::{Progress, Runner};
-use super::filter::Filter;
-use super::line::Row;
+use super::block::Block;
+use super::column::Column;
+use super::driver::{Progress, Runner, Visitor};
+use super::filter::{Filter, kept};
+use super::kernel::{self, BLOCK};
 use super::space::Space;
 use crate::error::{Error, Result};
 
-/// The rows that no other row beats in every objective, by row number. Of rows equal in all objectives the lowest stays.
+/// The rows that no other row beats in every objective, in row order. Of rows equal in all objectives the lowest stays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pareto {
     /// `(values in the order of the objectives, row)`.
@@ -18,37 +17,86 @@ pub struct Pareto {
 
 const MOST: usize = 4;
 
+/// Signed values, smaller is better; unused objectives are 0.
+type Point = [f64; MOST];
+
 #[derive(Debug, Default)]
 struct Front {
-    /// Signed so that smaller is better; unused objectives are 0.
-    points: Vec<([f64; MOST], u128)>,
+    /// Ascending in the first objective, so that whatever beats a point stands before it.
+    points: Vec<(Point, u128)>,
+}
+
+fn no_worse(a: &Point, b: &Point) -> bool {
+    a.iter().zip(b).all(|(a, b)| a <= b)
 }
 
 impl Front {
-    fn offer(&mut self, point: [f64; MOST], row: u128) {
-        let mut keep = true;
-        self.points.retain(|(other, other_row)| {
-            if !keep {
-                return true;
-            }
-            let no_worse = other.iter().zip(&point).all(|(a, b)| a <= b);
-            let no_better = point.iter().zip(other).all(|(a, b)| a <= b);
-            match (no_worse, no_better) {
+    /// Whether some point is no worse than `corner` everywhere and better somewhere: then it beats everything that is
+    /// no better than the corner.
+    fn beats(&self, corner: &Point) -> bool {
+        let end = self.points.partition_point(|(point, _)| point[0] <= corner[0]);
+        // The best rivals in the other objectives stand last.
+        self.points.iter().take(end).rev().any(|(point, _)| no_worse(point, corner) && point != corner)
+    }
+
+    fn offer(&mut self, point: Point, row: u128) {
+        let end = self.points.partition_point(|(other, _)| other[0] <= point[0]);
+        for (other, other_row) in self.points.iter_mut().take(end).rev() {
+            if no_worse(other, &point) {
                 // Equal in everything: the lower row stays.
-                (true, true) => {
-                    keep = row < *other_row;
-                    !keep
+                if *other == point {
+                    *other_row = row.min(*other_row);
                 }
-                (true, false) => {
-                    keep = false;
-                    true
-                }
-                (false, true) => false,
-                (false, false) => true,
+                return;
+            }
+        }
+        let start = self.points.partition_point(|(other, _)| other[0] < point[0]);
+        let mut at = start;
+        self.points.retain({
+            let mut position = 0;
+            move |(other, _)| {
+                let keep = position < start || !no_worse(&point, other);
+                position += 1;
+                keep
             }
         });
-        if keep {
-            self.points.push((point, row));
+        at = at.min(self.points.len());
+        self.points.insert(at, (point, row));
+    }
+}
+
+struct Search<'a> {
+    objectives: &'a [Column],
+    filters: &'a [Filter],
+    front: Front,
+}
+
+impl Visitor for Search<'_> {
+    fn visit(&mut self, block: &Block<'_>) {
+        let mask = kept(block, self.filters);
+        let mut values = [[0.0; BLOCK]; MOST];
+        let Some(mask) = mask.get(..block.len) else { return };
+        // The block's best corner: if the front beats it, it beats every row of the block.
+        let mut corner: Point = [0.0; MOST];
+        for ((column, values), corner) in self.objectives.iter().zip(&mut values).zip(&mut corner) {
+            let Some(values) = values.get_mut(..block.len) else { return };
+            block.fill(*column, values);
+            *corner = kernel::least(block.isa, values, column.direction().sign(), mask);
+            if *corner == f64::INFINITY {
+                return;
+            }
+        }
+        if self.front.beats(&corner) {
+            return;
+        }
+        for (j, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
+            let mut point: Point = [0.0; MOST];
+            for ((column, values), slot) in self.objectives.iter().zip(&values).zip(&mut point) {
+                *slot = column.direction().sign() * values[j];
+            }
+            if !point.iter().any(|x| x.is_nan()) {
+                self.front.offer(point, block.first_row + j as u128);
+            }
         }
     }
 }
@@ -62,35 +110,22 @@ impl Space {
         filters: &[Filter],
         progress: &mut Progress<'_>,
     ) -> Result<Pareto> {
+        self.check()?;
         if !(2..=MOST).contains(&objectives.len()) {
             return Err(Error::spec("objectives", objectives.len(), "must be 2 to 4 columns"));
         }
-        let sign = |column: Column| if column.direction() == Direction::Higher { -1.0 } else { 1.0 };
-        let all = Mutex::new(Front::default());
-        let visit = |front: &mut Front, row: &Row<'_>| {
-            if row.status != crate::parallel::Status::Ok || !filters.iter().all(|f| f.holds(row)) {
-                return;
+        let columns: Vec<Column> = filters.iter().map(|f| f.column).chain(objectives.iter().copied()).collect();
+        let fresh = || Search { objectives, filters, front: Front::default() };
+        let mut all = Front::default();
+        for search in runner.reduce(self, &columns, progress, fresh)? {
+            for (point, row) in search.front.points {
+                all.offer(point, row);
             }
-            let mut point = [0.0; MOST];
-            for (slot, &column) in point.iter_mut().zip(objectives) {
-                match row.value(column) {
-                    Some(value) if !value.is_nan() => *slot = sign(column) * value,
-                    _ => return,
-                }
-            }
-            front.offer(point, row.index);
+        }
+        all.points.sort_unstable_by_key(|(_, row)| *row);
+        let values = |point: Point| {
+            objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect()
         };
-        let finish = |front: Front| {
-            if let Ok(mut all) = all.lock() {
-                for (point, row) in front.points {
-                    all.offer(point, row);
-                }
-            }
-        };
-        runner.run(self, progress, |_| Front::default(), visit, finish)?;
-        let mut points = all.into_inner().map_err(|_| Error::Interrupted)?.points;
-        points.sort_unstable_by_key(|(_, row)| *row);
-        let values = |point: [f64; MOST]| objectives.iter().zip(point).map(|(&c, x)| sign(c) * x).collect();
-        Ok(Pareto { rows: points.into_iter().map(|(point, row)| (values(point), row)).collect() })
+        Ok(Pareto { rows: all.points.into_iter().map(|(point, row)| (values(point), row)).collect() })
     }
 }
