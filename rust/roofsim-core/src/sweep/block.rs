@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use super::column::Column;
-use super::kernel::{self, BLOCK, Isa, Mask};
+use super::kernel::{self, Isa, Mask};
 use super::space::Space;
 use super::tables::{Combination, PairTable};
 use crate::capacity::Capacity;
@@ -12,9 +12,9 @@ use crate::format::{KvFormat, WeightFormat};
 use crate::parallel::Status;
 use crate::roofline::OpCost;
 
-/// Rows to be evaluated.
-#[derive(Debug)]
-pub(super) struct Block<'a> {
+/// Where a block's rows are and what they share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
     pub(super) space: &'a Space,
     pub(super) combination: &'a Combination,
     pub(super) isa: Isa,
@@ -31,75 +31,108 @@ pub(super) struct Block<'a> {
     pub(super) rows_s: &'a [f64],
     /// The same with all parts; empty unless asked for.
     pub(super) rows_cost: &'a [OpCost],
-    time_s: [f64; BLOCK],
+}
+
+/// Evaluated rows.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    place: Place<'a>,
+    time_s: &'a [f64],
     costs: OnceCell<Vec<OpCost>>,
 }
 
-/// Where a block's rows come from: everything but its time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) space: &'a Space,
-    pub(super) combination: &'a Combination,
-    pub(super) isa: Isa,
-    pub(super) first_row: u128,
-    pub(super) batch_size: u64,
-    pub(super) table: &'a PairTable,
-    pub(super) first: usize,
-    pub(super) len: usize,
-    pub(super) first_pair: usize,
-    pub(super) rows_s: &'a [f64],
-    pub(super) rows_cost: &'a [OpCost],
+impl<'a> std::ops::Deref for Block<'a> {
+    type Target = Place<'a>;
+
+    fn deref(&self) -> &Place<'a> {
+        &self.place
+    }
 }
 
-impl<'a> Block<'a> {
-    /// Evaluates the time of every row.
-    pub(super) fn evaluate(place: Place<'a>) -> Self {
-        let Place {
-            space,
-            combination,
-            isa,
-            first_row,
-            batch_size,
-            table,
-            first,
-            len,
-            first_pair,
-            rows_s,
-            rows_cost,
-        } = place;
-        let mut time_s = [0.0; BLOCK];
-        if let (Ok((deployment, _)), Some(time)) = (&combination.runs, time_s.get_mut(..len)) {
-            match rows_s {
-                [one] => time.fill(*one),
-                several => {
-                    let cycle = several.iter().cycle().skip(first_pair % several.len().max(1));
-                    time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
-                }
-            }
-            for (entry, loads) in deployment.step.attention.iter().zip(&table.loads) {
-                kernel::add_attention(isa, &entry.op.law, entry.count as f64, batch_size as f64, loads, first, time);
-            }
-        }
-        Self {
-            space,
-            combination,
-            isa,
-            first_row,
-            batch_size,
-            table,
-            first,
-            len,
-            first_pair,
-            rows_s,
-            rows_cost,
-            time_s,
-            costs: OnceCell::new(),
+/// A column as a function of time within a block, where it is one: `value = factor / time` or `factor x time`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum OfTime {
+    /// `factor / time`: higher is better.
+    Over(f64),
+    /// `factor x time`: lower is better.
+    Times(f64),
+}
+
+/// Slack that covers every rounding between a time and a column made from it.
+const SLACK: f64 = 1.0 + 1.0 / (1_u64 << 48) as f64;
+
+impl OfTime {
+    /// No time above this can reach a key (the signed value, smaller is better) of at most `threshold`.
+    pub(super) fn latest(self, threshold: f64) -> f64 {
+        match self {
+            Self::Over(factor) if threshold < 0.0 => factor / -threshold * SLACK,
+            Self::Over(_) => f64::INFINITY,
+            Self::Times(factor) => threshold / factor * SLACK,
         }
     }
 
+    /// A key that no time of at least `earliest` betters.
+    pub(super) fn best_key(self, earliest: f64) -> f64 {
+        match self {
+            Self::Over(factor) => -factor / earliest * SLACK,
+            Self::Times(factor) => factor * earliest / SLACK,
+        }
+    }
+}
+
+impl<'a> Block<'a> {
+    /// Evaluates the time of every row into `time`, which has one place for each.
+    pub(super) fn evaluate(place: Place<'a>, time: &'a mut [f64]) -> Self {
+        if let Ok((deployment, _)) = &place.combination.runs {
+            match place.rows_s {
+                [one] => time.fill(*one),
+                several => {
+                    let cycle = several.iter().cycle().skip(place.first_pair % several.len().max(1));
+                    time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
+                }
+            }
+            let batch = place.batch_size as f64;
+            for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
+                kernel::add_attention(place.isa, &entry.op.law, entry.count as f64, batch, loads, place.first, time);
+            }
+        } else {
+            time.fill(0.0);
+        }
+        Self { place, time_s: time, costs: OnceCell::new() }
+    }
+
+    /// How a column follows from time in this block, where only the time varies and every row has a result.
+    pub(super) fn of_time(&self, column: Column) -> Option<OfTime> {
+        let queries = self.table.query_tokens.get(self.first).filter(|_| self.rows_s.len() == 1)?;
+        if !self.table.all_valid {
+            return None;
+        }
+        match column {
+            Column::TimeS => Some(OfTime::Times(1.0)),
+            Column::UsdPerMtok => Some(OfTime::Times(self.usd_per_second()? / queries)),
+            _ => self.rate_numerator(column).map(|numerator| OfTime::Over(numerator * queries)),
+        }
+    }
+
+    /// Sequences behind a rate column.
+    fn rate_numerator(&self, column: Column) -> Option<f64> {
+        match column {
+            Column::TokensPerS => Some(self.sequences()),
+            Column::TokensPerSPerGpu => Some(self.sequences() / self.combination.layout.num_devices() as f64),
+            Column::TokensPerSPerUser => Some(1.0),
+            _ => None,
+        }
+    }
+
+    /// US dollars per million new tokens for each second of a step of one query token.
+    fn usd_per_second(&self) -> Option<f64> {
+        let usd_per_s = self.combination.usd_per_hour? * self.combination.layout.num_devices() as f64 / 3600.0;
+        Some(1e6 * usd_per_s / self.sequences())
+    }
+
     /// Times of the rows.
-    pub(super) fn time_s(&self) -> &[f64] {
-        self.time_s.get(..self.len).unwrap_or(&[])
+    pub(super) const fn time_s(&self) -> &[f64] {
+        self.time_s
     }
 
     /// The rows' part of a column of the pair table.
@@ -107,19 +140,36 @@ impl<'a> Block<'a> {
         column.get(self.first..self.first + self.len).unwrap_or(&[])
     }
 
-    /// Contexts of the rows.
+    /// What runs.
     fn runs(&self) -> Option<&'a (Deployment, Capacity)> {
         self.combination.runs.as_ref().ok()
     }
 
+    /// Whether any time is at most `latest`.
+    pub(super) fn any_until(&self, latest: f64) -> bool {
+        kernel::any_until(self.isa, self.time_s, latest)
+    }
+
+    /// Least time of the rows.
+    pub(super) fn earliest(&self) -> f64 {
+        kernel::earliest(self.isa, self.time_s)
+    }
+
+    /// Whether any row has a result.
+    pub(super) fn has_results(&self) -> bool {
+        self.runs().is_some()
+    }
+
     /// All ones where the row has a result.
-    pub(super) fn valid(&self) -> [Mask; BLOCK] {
-        let mut mask = [0; BLOCK];
-        if self.runs().is_some() {
+    pub(super) fn valid(&self, mask: &mut [Mask]) {
+        if self.runs().is_none() {
+            mask.fill(0);
+        } else if self.table.all_valid {
+            mask.fill(Mask::MAX);
+        } else {
             let kept = mask.iter_mut().zip(self.pairs(&self.table.valid));
             kept.for_each(|(m, &valid)| *m = if valid { Mask::MAX } else { 0 });
         }
-        mask
     }
 
     /// Status of one row.
@@ -219,20 +269,18 @@ impl<'a> Block<'a> {
     }
 
     fn fill_result(&self, column: Column, out: &mut [f64]) {
-        let (isa, time) = (self.isa, self.time_s());
+        if let Some(numerator) = self.rate_numerator(column) {
+            self.rate(numerator, out);
+            return;
+        }
+        let time = self.time_s();
         match column {
             Column::TimeS => out.copy_from_slice(time),
-            Column::TokensPerS => self.rate(self.sequences(), out),
-            Column::TokensPerSPerGpu => self.rate(self.sequences() / self.combination.layout.num_devices() as f64, out),
-            Column::TokensPerSPerUser => self.rate(1.0, out),
-            Column::UsdPerMtok => match self.combination.usd_per_hour {
+            Column::UsdPerMtok => match self.usd_per_second() {
                 None => out.fill(f64::NAN),
                 Some(usd) => {
-                    let usd_per_s = usd * self.combination.layout.num_devices() as f64 / 3600.0;
-                    let per_step = 1e6 * usd_per_s / self.sequences();
-                    let queries = self.pairs(&self.table.query_tokens);
-                    let rows = out.iter_mut().zip(time).zip(queries);
-                    rows.for_each(|((x, &t), &q)| *x = per_step * t / q);
+                    let rows = out.iter_mut().zip(time).zip(self.pairs(&self.table.query_tokens));
+                    rows.for_each(|((x, &t), &q)| *x = usd / q * t);
                 }
             },
             Column::Fits => {
@@ -247,7 +295,6 @@ impl<'a> Block<'a> {
                 rows.for_each(|(x, cost)| *x = part(column, cost, seconds_per_byte));
             }
         }
-        let _ = isa;
     }
 
     /// `out = numerator x query tokens / time`.

@@ -258,6 +258,7 @@ impl Work<'_> {
             rows_cost: &[],
         };
         let num_pairs = chunk.pairs.len();
+        let mut time = [0.0; BLOCK];
         for first in (0..num_pairs).step_by(BLOCK) {
             for (at, batch) in chunk.batches.clone().enumerate() {
                 if at % 64 == 0 && self.stop.load(Ordering::Relaxed) {
@@ -270,7 +271,9 @@ impl Work<'_> {
                 place.first_row = (first_line + batch as u128) * pairs_of_line + place.first_pair as u128;
                 place.rows_s = rows.as_ref().and_then(|r| r.get(of_batch(at))).unwrap_or(&[]);
                 place.rows_cost = costs.as_ref().and_then(|c| c.get(of_batch(at))).unwrap_or(&[]);
-                visitor.visit(&Block::evaluate(place));
+                if let Some(time) = time.get_mut(..place.len) {
+                    visitor.visit(&Block::evaluate(place, time));
+                }
             }
         }
         Ok(num_pairs as u128 * chunk.batches.len() as u128)

@@ -102,6 +102,14 @@ impl Filter {
         }
     }
 
+    /// No time above this passes.
+    fn latest(&self) -> f64 {
+        match self.check {
+            Check::Order(Test::Less | Test::LessEqual) if self.column == Column::TimeS => self.value,
+            _ => f64::INFINITY,
+        }
+    }
+
     fn test(&self, block: &Block<'_>, values: &[f64], mask: &mut [Mask]) {
         match self.check {
             Check::Order(test) => kernel::keep(block.isa, values, test, self.value, mask),
@@ -127,13 +135,15 @@ impl Filter {
     }
 }
 
-/// The rows of a block that have a result and pass every filter.
-pub(super) fn kept(block: &Block<'_>, filters: &[Filter]) -> [Mask; BLOCK] {
-    let mut mask = block.valid();
-    if let Some(mask) = mask.get_mut(..block.len) {
-        for filter in filters {
-            filter.apply(block, mask);
-        }
+/// Keeps the rows of a block that have a result and pass every filter.
+pub(super) fn keep_passing(block: &Block<'_>, filters: &[Filter], mask: &mut [Mask]) {
+    block.valid(mask);
+    for filter in filters {
+        filter.apply(block, mask);
     }
-    mask
+}
+
+/// No row with a time above this passes all filters; infinity where none of them says so.
+pub(super) fn latest(filters: &[Filter]) -> f64 {
+    filters.iter().map(Filter::latest).fold(f64::INFINITY, f64::min)
 }

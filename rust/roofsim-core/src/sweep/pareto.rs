@@ -3,8 +3,8 @@
 use super::block::Block;
 use super::column::Column;
 use super::driver::{Progress, Runner, Visitor};
-use super::filter::{Filter, kept};
-use super::kernel::{self, BLOCK};
+use super::filter::{Filter, keep_passing, latest};
+use super::kernel::{self, BLOCK, Mask};
 use super::space::Space;
 use crate::error::{Error, Result};
 
@@ -33,10 +33,11 @@ fn no_worse(a: &Point, b: &Point) -> bool {
 impl Front {
     /// Whether some point is no worse than `corner` everywhere and better somewhere: then it beats everything that is
     /// no better than the corner.
-    fn beats(&self, corner: &Point) -> bool {
+    fn beats(&self, corner: &Point, objectives: usize) -> bool {
         let end = self.points.partition_point(|(point, _)| point[0] <= corner[0]);
-        // The best rivals in the other objectives stand last.
-        self.points.iter().take(end).rev().any(|(point, _)| no_worse(point, corner) && point != corner)
+        // The best rivals in the other objectives stand last; with two objectives only the very last can be one.
+        let rivals = if objectives == 2 { 1 } else { end };
+        self.points.iter().take(end).rev().take(rivals).any(|(point, _)| no_worse(point, corner) && point != corner)
     }
 
     fn offer(&mut self, point: Point, row: u128) {
@@ -68,17 +69,42 @@ impl Front {
 struct Search<'a> {
     objectives: &'a [Column],
     filters: &'a [Filter],
+    latest: f64,
     front: Front,
+    values: Box<[[f64; BLOCK]; MOST]>,
+    mask: Box<[Mask; BLOCK]>,
+}
+
+impl Search<'_> {
+    /// A point that no row of the block betters in any objective, from the least time alone; `None` where an
+    /// objective does not follow from time.
+    fn corner(&self, block: &Block<'_>) -> Option<Point> {
+        let earliest = block.earliest();
+        let mut corner: Point = [0.0; MOST];
+        for (slot, &column) in corner.iter_mut().zip(self.objectives) {
+            *slot = match block.constant(column) {
+                Some(value) => column.direction().sign() * value,
+                None => block.of_time(column)?.best_key(earliest),
+            };
+        }
+        Some(corner)
+    }
 }
 
 impl Visitor for Search<'_> {
     fn visit(&mut self, block: &Block<'_>) {
-        let mask = kept(block, self.filters);
-        let mut values = [[0.0; BLOCK]; MOST];
-        let Some(mask) = mask.get(..block.len) else { return };
-        // The block's best corner: if the front beats it, it beats every row of the block.
+        let count = self.objectives.len();
+        if !block.has_results() || (self.latest < f64::INFINITY && !block.any_until(self.latest)) {
+            return;
+        }
+        if self.corner(block).is_some_and(|corner| self.front.beats(&corner, count)) {
+            return;
+        }
+        let Some(mask) = self.mask.get_mut(..block.len) else { return };
+        keep_passing(block, self.filters, mask);
+        // The exact corner of the rows that pass: if the front beats it, it beats every one of them.
         let mut corner: Point = [0.0; MOST];
-        for ((column, values), corner) in self.objectives.iter().zip(&mut values).zip(&mut corner) {
+        for ((column, values), corner) in self.objectives.iter().zip(self.values.iter_mut()).zip(&mut corner) {
             let Some(values) = values.get_mut(..block.len) else { return };
             block.fill(*column, values);
             *corner = kernel::least(block.isa, values, column.direction().sign(), mask);
@@ -86,13 +112,13 @@ impl Visitor for Search<'_> {
                 return;
             }
         }
-        if self.front.beats(&corner) {
+        if self.front.beats(&corner, count) {
             return;
         }
         for (j, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
             let mut point: Point = [0.0; MOST];
-            for ((column, values), slot) in self.objectives.iter().zip(&values).zip(&mut point) {
-                *slot = column.direction().sign() * values[j];
+            for ((column, values), slot) in self.objectives.iter().zip(self.values.iter()).zip(&mut point) {
+                *slot = column.direction().sign() * values.get(j).copied().unwrap_or(f64::NAN);
             }
             if !point.iter().any(|x| x.is_nan()) {
                 self.front.offer(point, block.first_row + j as u128);
@@ -115,7 +141,14 @@ impl Space {
             return Err(Error::spec("objectives", objectives.len(), "must be 2 to 4 columns"));
         }
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain(objectives.iter().copied()).collect();
-        let fresh = || Search { objectives, filters, front: Front::default() };
+        let fresh = || Search {
+            objectives,
+            filters,
+            latest: latest(filters),
+            front: Front::default(),
+            values: Box::new([[0.0; BLOCK]; MOST]),
+            mask: Box::new([0; BLOCK]),
+        };
         let mut all = Front::default();
         for search in runner.reduce(self, &columns, progress, fresh)? {
             for (point, row) in search.front.points {

@@ -3,8 +3,8 @@
 use super::block::Block;
 use super::column::{Column, Direction};
 use super::driver::{Progress, Runner, Visitor};
-use super::filter::{Filter, kept};
-use super::kernel::{self, BLOCK};
+use super::filter::{Filter, keep_passing, latest};
+use super::kernel::{self, BLOCK, Mask};
 use super::space::Space;
 use crate::error::{Error, Result};
 
@@ -73,20 +73,34 @@ impl Direction {
 struct Search<'a> {
     column: Column,
     filters: &'a [Filter],
+    latest: f64,
     best: Best,
+    values: Box<[f64; BLOCK]>,
+    mask: Box<[Mask; BLOCK]>,
 }
 
 impl Visitor for Search<'_> {
     fn visit(&mut self, block: &Block<'_>) {
-        let mask = kept(block, self.filters);
-        let mut values = [0.0; BLOCK];
-        let (Some(values), Some(mask)) = (values.get_mut(..block.len), mask.get(..block.len)) else { return };
-        block.fill(self.column, values);
-        let sign = self.column.direction().sign();
-        if !kernel::any_within(block.isa, values, sign, self.best.threshold(), mask) {
+        if !block.has_results() {
             return;
         }
-        for (j, (&value, &kept)) in values.iter().zip(mask).enumerate() {
+        // One look at the times tells for most blocks that no row can enter: no mask, no division.
+        let threshold = self.best.threshold();
+        let reachable = block.of_time(self.column).map_or(f64::INFINITY, |of_time| of_time.latest(threshold));
+        let latest = reachable.min(self.latest);
+        if latest < f64::INFINITY && !block.any_until(latest) {
+            return;
+        }
+        let (Some(values), Some(mask)) = (self.values.get_mut(..block.len), self.mask.get_mut(..block.len)) else {
+            return;
+        };
+        keep_passing(block, self.filters, mask);
+        block.fill(self.column, values);
+        let sign = self.column.direction().sign();
+        if !kernel::any_within(block.isa, values, sign, threshold, mask) {
+            return;
+        }
+        for (j, (&value, &kept)) in values.iter().zip(&*mask).enumerate() {
             if kept != 0 && !value.is_nan() {
                 self.best.offer(sign * value, block.first_row + j as u128);
             }
@@ -109,7 +123,14 @@ impl Space {
             return Err(Error::spec("k", k, "must be at least 1"));
         }
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain([column]).collect();
-        let fresh = || Search { column, filters, best: Best::new(k) };
+        let fresh = || Search {
+            column,
+            filters,
+            latest: latest(filters),
+            best: Best::new(k),
+            values: Box::new([0.0; BLOCK]),
+            mask: Box::new([0; BLOCK]),
+        };
         let found = runner.reduce(self, &columns, progress, fresh)?;
         let best = found.into_iter().map(|search| search.best).fold(Best::new(k), Best::merge);
         Ok(TopK { rows: best.into_rows(column.direction().sign()) })

@@ -182,6 +182,28 @@ pub(super) fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]
 }
 
 #[inline(always)]
+pub(super) fn any_until(time: &[f64], latest: f64) -> bool {
+    let mut any = 0;
+    for &t in time {
+        any |= when(t <= latest);
+    }
+    any != 0
+}
+
+#[inline(always)]
+pub(super) fn earliest(time: &[f64]) -> f64 {
+    let mut lanes = [f64::INFINITY; 16];
+    let chunks = time.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &t) in lanes.iter_mut().zip(chunk) {
+            *lane = if t < *lane { t } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f64::INFINITY, |best, &t| if t < best { t } else { best })
+}
+
+#[inline(always)]
 pub(super) fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64 {
     // Eight running minima: a single one would wait for itself.
     let mut lanes = [f64::INFINITY; 8];

@@ -101,6 +101,10 @@ dispatch! {
     fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask]);
     /// Whether any kept row has `sign x value <= threshold`.
     fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]) -> bool;
+    /// Whether any time is at most `latest`.
+    fn any_until(time: &[f64], latest: f64) -> bool;
+    /// Least time.
+    fn earliest(time: &[f64]) -> f64;
     /// Least `sign x value` over the kept rows; infinity without any.
     fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64;
     /// Times of a GEMM for many row counts.
