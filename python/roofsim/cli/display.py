@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FOLD_CHARS = 28
 """Narrowest width at which a column of sentences is still pleasant to read."""
+GAP_CHARS = 2
+"""Blanks between columns."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +64,33 @@ def print_table(
     console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, first_style: str | None = None
 ) -> list[str]:
     """Print the columns that the console is wide enough for and return the titles of the others."""
-    widths = [
-        min(FOLD_CHARS, widest) if column.folds else widest
-        for index, column in enumerate(columns)
-        for widest in [max([cell_len(column.title), *(cell_len(row[index]) for row in rows)])]
-    ]
+    widths = []
+    for index, column in enumerate(columns):
+        lines = [*column.title.split("\n"), *(row[index] for row in rows)]
+        widest = max(map(cell_len, lines))
+        widths.append(min(FOLD_CHARS, widest) if column.folds else widest)
     kept = list(range(len(columns)))
-    while sum(widths[index] + 2 for index in kept) > console.width:
+    while sum(widths[index] + GAP_CHARS for index in kept) > console.width + GAP_CHARS:
         last = max(kept, key=lambda index: (columns[index].rank, index))
         if columns[last].rank == 0:
             break
         kept.remove(last)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    # One blank of padding and one of divider make the gap.
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP_CHARS - 1, 0, 0), show_edge=False)
     for index in kept:
         column = columns[index]
         table.add_column(
-            Text(column.title), justify=column.justify, no_wrap=not column.folds, overflow="fold", min_width=widths[index]
+            Text(column.title),
+            justify=column.justify,
+            no_wrap=not column.folds,
+            overflow="fold",
+            min_width=widths[index],
         )
     for position, row in enumerate(rows):
         style = first_style if position == 0 else None
         table.add_row(*(Text(row[index]) for index in kept), style=style)
     console.print(table)
-    return [column.title for index, column in enumerate(columns) if index not in kept]
+    return [column.title.replace("\n", " ") for index, column in enumerate(columns) if index not in kept]
 
 
 def note_dropped(console: Console, dropped: Sequence[str]) -> None:

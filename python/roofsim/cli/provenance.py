@@ -14,18 +14,21 @@ if TYPE_CHECKING:
     from roofsim import Calibration
 
 
-def describe(device: str, calibration: Calibration) -> str:
-    """Say in one sentence which calibration a device is costed under."""
+def describe(calibration: Calibration) -> str:
+    """Say in one sentence what a calibration rests on."""
     origin = calibration.provenance
     basis, note = origin["basis"], origin["note"]
     if basis == "ideal":
-        return f"{device}: ideal: {note}."
-    source = ", ".join(text for text in (origin["device"], origin["software"], origin["date"]) if text)
-    bars = f"intervals aim at {100 * calibration.coverage:.0f}% coverage"
-    return f"{device}: {basis} calibration ({source}): {note}; {bars}." if note else f"{device}: {basis} ({source}); {bars}."
+        return f"ideal: {note}."
+    measured = ", ".join(text for text in (origin["software"], origin["date"]) if text)
+    source = f"{basis} calibration" + (f" ({measured})" if measured else "")
+    return f"{source}: {note or 'no note'}. Intervals aim at {100 * calibration.coverage:.0f}% coverage."
 
 
 def print_calibrations(console: Console, behind: Iterable[tuple[str, Calibration]]) -> None:
-    """Print one dim sentence per device."""
+    """Print one dim sentence per calibration, the devices that share it in front."""
+    devices: dict[str, list[str]] = {}
     for device, calibration in behind:
-        console.print(Text(describe(device, calibration), style="dim"))
+        devices.setdefault(describe(calibration), []).append(device)
+    for sentence, names in devices.items():
+        console.print(Text(f"{', '.join(dict.fromkeys(names))}: {sentence}", style="dim"))
