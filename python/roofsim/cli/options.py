@@ -11,7 +11,9 @@ LAYOUT, FORMATS, MEMORY, LAWS, OUTPUT = "Layout", "Formats", "Memory", "Laws", "
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.", rich_help_panel=OUTPUT)]
 ModelOption = Annotated[
     str,
-    typer.Option("--model", "-m", help="Catalogue name, Hugging Face id, config.json or its directory.", show_default=False),
+    typer.Option(
+        "--model", "-m", help="Catalogue name, Hugging Face id, config.json or its directory.", show_default=False
+    ),
 ]
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", "-a", help="Catalogue name or spec file (.toml, .json).", show_default=False)
@@ -24,7 +26,8 @@ WeightOption = Annotated[
     str, typer.Option("--weight-dtype", help="Storage of the weights; auto is as published.", rich_help_panel=FORMATS)
 ]
 KvOption = Annotated[
-    str, typer.Option("--kv-cache-dtype", help="Storage of the KV cache; auto is as published.", rich_help_panel=FORMATS)
+    str,
+    typer.Option("--kv-cache-dtype", help="Storage of the KV cache; auto is as published.", rich_help_panel=FORMATS),
 ]
 CalibrationOption = Annotated[
     str, typer.Option("--calibration", help="calibrated, ideal, or a calibration file (.json).", rich_help_panel=LAWS)
@@ -32,9 +35,7 @@ CalibrationOption = Annotated[
 EngineOption = Annotated[str, typer.Option("--engine", help="ideal or vllm.", rich_help_panel=LAWS)]
 UtilizationOption = Annotated[
     float,
-    typer.Option(
-        "--gpu-memory-utilization", help="Share of device memory the engine may use.", rich_help_panel=MEMORY
-    ),
+    typer.Option("--gpu-memory-utilization", help="Share of device memory the engine may use.", rich_help_panel=MEMORY),
 ]
 BlockOption = Annotated[int, typer.Option("--block-size", help="Tokens of one KV block.", rich_help_panel=MEMORY)]
 BudgetOption = Annotated[

@@ -139,7 +139,9 @@ def plan(
 def show(console: Console, answer: roofsim.Plan, model: roofsim.Model, rows: int) -> None:
     """Print a plan for a person: the table, the answer in words, or the nearest misses."""
     request = answer.request
-    limits = [f"{name} <= {duration(request[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if request[key]]
+    limits = [
+        f"{name} <= {duration(request[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if request[key]
+    ]
     workload = f"{request['input_tokens']} tokens in, {request['output_tokens']} out"
     title = "  |  ".join([request["model"], workload, *limits, f"ranked by {request['objective']}"])
     console.print(Text(title, style="bold"))
@@ -209,7 +211,11 @@ def _show_options(console: Console, answer: roofsim.Plan, model: roofsim.Model, 
 def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Model) -> None:
     best, request = answer.options[0], answer.request
     usd = best["usd_per_mtok"]
-    price = "at an unknown price" if usd is None else f"at ${significant(usd)} per million output tokens ({best['price_kind']})"
+    price = (
+        "at an unknown price"
+        if usd is None
+        else f"at ${significant(usd)} per million output tokens ({best['price_kind']})"
+    )
 
     def against(name: str, key: str) -> str:
         limit = request[key]
@@ -221,13 +227,14 @@ def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Mode
         f" ({layout(best)}, {_weights(best, model)} weights, {best['kv_cache_dtype']} KV) with {best['batch_size']} "
         f"sequences per replica: {significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
         f"{against('TTFT', 'ttft_s')}, {against('TPOT', 'tpot_s')}, largest gap between two tokens "
-        f"{duration(best['itl_max_s'])}. A decode step takes {interval(decode)} ms and is {best['bound']}-bound; a step "
-        f"with a prefill chunk takes {interval(mixed)} ms. The batch stops growing at {LIMIT_NAMES[best['limit']]}; memory "
-        f"would hold {best['max_sequences']}.",
+        f"{duration(best['itl_max_s'])}. A decode step takes {interval(decode)} ms and is {best['bound']}-bound; "
+        f"a step with a prefill chunk takes {interval(mixed)} ms. The batch stops growing at "
+        f"{LIMIT_NAMES[best['limit']]}; memory would hold {best['max_sequences']}.",
     )
     console.print(text)
-    others = {"Runner-up": option for option in answer.options[1:2]}
+    others: dict[str, dict[str, Any]] = {}
     for option in answer.options[1:]:
+        others.setdefault("Runner-up", option)
         device = option["accelerator"]
         if device != best["accelerator"]:
             others.setdefault(f"Best on {device}", option)

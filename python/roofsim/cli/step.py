@@ -163,7 +163,9 @@ def roofline(
     ridges = {name: device.balance(name) for name in device.peak_flops_per_s}
     if as_json:
         rows_json = [{"name": name, "count": op.count, **_fields(op)} for name, op in ops]
-        print_json({"accelerator": device.name, "ridge_flops_per_byte": ridges, "calibration": behind.name, "ops": rows_json})
+        print_json(
+            {"accelerator": device.name, "ridge_flops_per_byte": ridges, "calibration": behind.name, "ops": rows_json}
+        )
         return
     console = stdout()
     peaks = ", ".join(f"{name} {significant(ridge)}" for name, ridge in ridges.items())
@@ -257,8 +259,11 @@ def _summary(console: Console, deployment: roofsim.Deployment, cost: roofsim.Ste
     pairs = [
         ("time", f"{duration(cost.time_s)}, between {low} and {high}; bare roofline {duration(cost.ideal_s)}"),
         ("bound", f"{cost.bound} ({', '.join(f'{name} {duration(part)}' for name, part in parts)})"),
-        ("work", f"{scaled(cost.flops, 'FLOP')}, {scaled(cost.bytes, 'B')} per rank, "
-                 f"{significant(cost.arithmetic_intensity)} FLOP/B"),
+        (
+            "work",
+            f"{scaled(cost.flops, 'FLOP')}, {scaled(cost.bytes, 'B')} per rank, "
+            f"{significant(cost.arithmetic_intensity)} FLOP/B",
+        ),
         ("utilisation", f"MFU {percent(cost.mfu)}, MBU {percent(cost.mbu)}"),
     ]
     print_pairs(console, pairs)

@@ -18,6 +18,8 @@ from roofsim.sweep import COLUMNS, DEFAULT_COLUMNS
 
 AXES, ANSWER = "Axes: one value, a list 1,2,4 or a range start:stop:step (stop included)", "Answer"
 
+HEADING_CHARS = 14
+
 Names = list[str]
 
 
@@ -51,9 +53,7 @@ def sweep(
     max_num_batched_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     max_num_seqs: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     price: Annotated[Names | None, typer.Option(help="name=USD per device-hour.")] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Keep the best rows by one column.", rich_help_panel=ANSWER)
-    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the best rows by one column.", rich_help_panel=ANSWER)] = None,
     by: Annotated[
         str, typer.Option(help="The column of --top-k; each knows which direction is better.", rich_help_panel=ANSWER)
     ] = "tokens_per_s_per_gpu",
@@ -134,7 +134,11 @@ def sweep(
 
 def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[str]:
     """Name the axes that have more than one value, in row order."""
-    lengths = {"model": len(models), "accelerator": len(accelerators), **{name: len(axis) for name, axis in axes.items()}}
+    lengths = {
+        "model": len(models),
+        "accelerator": len(accelerators),
+        **{name: len(axis) for name, axis in axes.items()},
+    }
     return [name for name in COLUMNS if lengths.get(name, 1) > 1]
 
 
@@ -196,13 +200,31 @@ def _reduced(
 
 
 def _print(console: Console, names: Names, rows: list[list[Any]]) -> None:
-    # Axes come first and must stay; of the results the last leaves first.
+    # Axes and the first result must stay; of the other results the last leaves first.
+    first = next((position for position, name in enumerate(names) if COLUMNS[name][1] != "Axis."), 0)
     columns = []
     for position, name in enumerate(names):
-        values = [row[position] for row in rows]
-        words = any(isinstance(value, str) for value in values)
-        columns.append(Column(name, max(0, position - 5), "left" if words else "right"))
+        words = any(isinstance(row[position], str) for row in rows)
+        columns.append(Column(_heading(name), max(0, position - first), "left" if words else "right"))
     note_dropped(console, print_table(console, columns, [[_cell(value) for value in row] for row in rows]))
+
+
+def _heading(name: str) -> str:
+    """Break a long name into lines at its underscores.
+
+    Examples
+    --------
+    >>> _heading("tokens_per_s_per_gpu").split()
+    ['tokens_per_s', '_per_gpu']
+    """
+    lines = [""]
+    for index, word in enumerate(name.split("_")):
+        part = word if index == 0 else f"_{word}"
+        if lines[-1] and len(lines[-1] + part) > HEADING_CHARS:
+            lines.append(part)
+        else:
+            lines[-1] += part
+    return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:
