@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,7 +67,8 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
     """The result of a sweep: one masked array per column, rows in the order of the space.
 
     A row that no engine would run is masked in every result column; its axes and its ``status`` stand. Numbers are
-    shared with the core without a copy; names (``bound``, ``status``, models) become fixed-width strings when asked for.
+    shared with the core without a copy; names (``bound``, ``status``, models) become fixed-width strings when
+    asked for.
     """
 
     def __init__(
@@ -217,7 +218,9 @@ class SweepSpace:
     'h100-sxm'
     """
 
-    def __init__(self, models: Any, accelerators: Any, *, prices: Mapping[str, float] | None = None, **axes: Any) -> None:
+    def __init__(
+        self, models: Any, accelerators: Any, *, prices: Mapping[str, float] | None = None, **axes: Any
+    ) -> None:
         for name in axes:
             if name not in _AXES:
                 raise SpecError(name, repr(axes[name]), f"is no axis; the axes are {', '.join(_AXES)}")
@@ -352,6 +355,6 @@ def device_prices(
         if device.name in own:
             found.append((float(own[device.name]), "given"))
         else:
-            price = device.usd_per_hour(kind)
-            found.append((price, kind if price is not None else "unknown"))
-    return cast("list[tuple[float | None, str]]", found)
+            typical = device.usd_per_hour(kind)
+            found.append((typical, kind if typical is not None else "unknown"))
+    return found
