@@ -1,5 +1,8 @@
 //! Python bindings: convert, leave the GIL, check signals, map errors. No arithmetic.
 
+#![allow(clippy::doc_markdown, reason = "doc comments of the classes are read in Python")]
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 mod accelerator;
 mod arguments;
 mod calibration;

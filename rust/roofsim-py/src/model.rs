@@ -9,6 +9,9 @@ use roofsim_core::model::{FeedForward, Mixer, Model, Span};
 
 use crate::error::IntoPython;
 
+/// What pickle needs: a function and its arguments.
+type Rebuild<'py, 'a> = (Bound<'py, PyAny>, (&'a str, &'a str, Option<&'a str>));
+
 /// A model read from its own config.json.
 #[pyclass(name = "Model", module = "roofsim", frozen, from_py_object)]
 #[derive(Clone)]
@@ -139,7 +142,7 @@ impl PyModel {
         hasher.finish()
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&str, &str, Option<&str>))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Rebuild<'py, '_>> {
         let build = py.get_type::<Self>().getattr("from_json")?;
         Ok((build, (&self.config, &self.inner.name, self.quantisation.as_deref())))
     }
