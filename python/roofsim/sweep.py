@@ -24,6 +24,8 @@ DEFAULT_COLUMNS = ("time_s", "bound", "tokens_per_s_per_gpu", "fits", "status")
 MAX_BYTES = 4 << 30
 """Largest result that `SweepSpace.run` returns without being asked for more."""
 
+_DTYPES = {"float": np.float64, "count": np.uint64, "flag": np.bool_, "code": np.uint32}
+
 _AXES: dict[str, Any] = {
     "models": None,
     "accelerators": None,
@@ -279,8 +281,16 @@ class SweepSpace:
             On Ctrl-C, within a tenth of a second.
         """
         names = [columns] if isinstance(columns, str) else list(columns)
-        arrays, null = self._space.run(names, max_bytes, _threads(num_threads), progress)
-        return Columns(arrays, null)
+        rows, layout = self._space.layout(names, max_bytes)
+        # NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
+        arrays = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
+        null = np.empty(rows, dtype=np.bool_)
+        codes = self._space.run(names, arrays, null, _threads(num_threads), progress)
+        columns = [
+            (name, array, code if kind == "code" else None, nullable)
+            for (name, kind, nullable), array, code in zip(layout, arrays, codes, strict=True)
+        ]
+        return Columns(columns, null)
 
     def top_k(
         self,

@@ -79,6 +79,15 @@ impl RowOp {
 }
 
 impl CompiledStep {
+    /// Time alone of [`Self::rows_cost`], the same bits.
+    pub fn rows_time_s(&self, rows: u64, requests: u64) -> f64 {
+        let mut total = 0.0;
+        for entry in &self.row_ops {
+            total += entry.count as f64 * entry.op.cost(entry.rows.of(rows, requests)).time_s;
+        }
+        total
+    }
+
     /// The subtotal of everything that depends on rows only: `rows` rows, `requests` of which need logits.
     pub fn rows_cost(&self, rows: u64, requests: u64) -> OpCost {
         let mut total = OpCost::default();
@@ -92,7 +101,7 @@ impl CompiledStep {
     pub fn cost(&self, batch: &Batch) -> OpCost {
         let mut total = self.rows_cost(batch.rows(), batch.requests());
         for entry in &self.attention {
-            total.add(entry.count as f64, &entry.op.cost(&entry.op.work(batch)));
+            total.add(entry.count as f64, &entry.op.cost(&entry.op.batch_load(batch)));
         }
         total
     }
@@ -107,14 +116,15 @@ impl CompiledStep {
         let attention = self.attention.iter().map(|entry| OpRow {
             name: entry.name,
             count: entry.count,
-            cost: entry.op.cost(&entry.op.work(batch)),
+            cost: entry.op.cost(&entry.op.batch_load(batch)),
         });
         rows.chain(attention).collect()
     }
 }
 
 impl Rows {
-    const fn of(self, rows: u64, requests: u64) -> u64 {
+    /// How many.
+    pub const fn of(self, rows: u64, requests: u64) -> u64 {
         match self {
             Self::All => rows,
             Self::Last => requests,
