@@ -1,5 +1,12 @@
 //! Python bindings: convert, leave the GIL, check signals, map errors. No arithmetic.
 
+#![allow(
+    clippy::doc_markdown,
+    clippy::doc_lazy_continuation,
+    clippy::doc_overindented_list_items,
+    reason = "the comments on classes and methods are numpydoc: Python's help() shows them"
+)]
+
 mod accelerator;
 mod arguments;
 mod calibration;

@@ -111,7 +111,10 @@ impl<'py> Target<'py> {
         if let Ok(array) = array.extract() {
             return Ok(Self::Flag(array));
         }
-        array.extract().map(Self::Code).map_err(|_| spec("arrays", shown(array), "must be float64, uint64, bool or uint32"))
+        array
+            .extract()
+            .map(Self::Code)
+            .map_err(|_| spec("arrays", shown(array), "must be float64, uint64, bool or uint32"))
     }
 
     fn output(&mut self) -> PyResult<Output<'_>> {
@@ -238,9 +241,8 @@ impl PySpace {
         let mut null = null.extract::<PyReadwriteArray1<'_, bool>>()?;
         let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
         let null = null.as_slice_mut()?;
-        let meta = detached(py, progress, |tick| {
-            self.inner.run(Runner::new(num_threads), &columns, outputs, null, tick)
-        })?;
+        let meta =
+            detached(py, progress, |tick| self.inner.run(Runner::new(num_threads), &columns, outputs, null, tick))?;
         Ok(meta.into_iter().map(|column| column.names).collect())
     }
 
@@ -257,7 +259,8 @@ impl PySpace {
         let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
         let column = Column::parse("by", by).python()?;
         let filters = self.filters(&filters)?;
-        let best = detached(py, progress, |tick| self.inner.top_k(Runner::new(num_threads), k, column, &filters, tick))?;
+        let best =
+            detached(py, progress, |tick| self.inner.top_k(Runner::new(num_threads), k, column, &filters, tick))?;
         Ok(best.rows)
     }
 

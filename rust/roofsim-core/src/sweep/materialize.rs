@@ -30,7 +30,7 @@ pub struct ColumnMeta {
     pub names: Vec<String>,
 }
 
-impl<'a> Output<'a> {
+impl Output<'_> {
     const fn len(&self) -> usize {
         match self {
             Self::Float(x) => x.len(),
@@ -51,6 +51,7 @@ impl<'a> Output<'a> {
 
     /// Takes the first `rows` rows off the front.
     fn take(&mut self, rows: usize) -> Self {
+        #[expect(clippy::mut_mut, reason = "the slice itself moves forward")]
         fn split<'a, T>(slice: &mut &'a mut [T], rows: usize) -> &'a mut [T] {
             let whole = std::mem::take(slice);
             let (first, rest) = whole.split_at_mut(rows.min(whole.len()));

@@ -156,9 +156,8 @@ impl Space {
             }
         }
         all.points.sort_unstable_by_key(|(_, row)| *row);
-        let values = |point: Point| {
-            objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect()
-        };
+        let values =
+            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
         Ok(Pareto { rows: all.points.into_iter().map(|(point, row)| (values(point), row)).collect() })
     }
 }

@@ -177,7 +177,12 @@ impl<'a> Tables<'a> {
     }
 
     /// As [`Self::rows`], with all parts.
-    pub(super) fn costs(&self, index: u64, deployment: &Deployment, batches: &Range<usize>) -> Result<Arc<Vec<OpCost>>> {
+    pub(super) fn costs(
+        &self,
+        index: u64,
+        deployment: &Deployment,
+        batches: &Range<usize>,
+    ) -> Result<Arc<Vec<OpCost>>> {
         self.costs.get((index, batches.clone()), || {
             let counts = self.row_counts(batches);
             Ok(counts.map(|(rows, requests)| deployment.step.rows_cost(rows, requests)).collect())

@@ -125,16 +125,8 @@ impl KernelLaw {
             split_t0_s: 0.0,
             split_c_s: 0.0,
         };
-        let AttentionLaw::Kernels {
-            tile_t0_s,
-            tile_e_c,
-            tile_tau_s,
-            tile_tail,
-            split_t0_s,
-            split_e_c,
-            split_c_s,
-            e_m,
-        } = machine.calibration.attention
+        let AttentionLaw::Kernels { tile_t0_s, tile_e_c, tile_tau_s, tile_tail, split_t0_s, split_e_c, split_c_s, e_m } =
+            machine.calibration.attention
         else {
             return Ok(roofline);
         };
