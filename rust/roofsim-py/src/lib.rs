@@ -3,8 +3,13 @@
 #![allow(
     clippy::doc_markdown,
     clippy::doc_lazy_continuation,
-    clippy::doc_overindented_list_items,
+    clippy::doc_link_with_quotes,
     reason = "the comments on classes and methods are numpydoc: Python's help() shows them"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    reason = "pyo3 hands arguments over by value and takes results as tuples"
 )]
 
 mod accelerator;
