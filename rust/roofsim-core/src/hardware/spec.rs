@@ -125,13 +125,12 @@ impl Accelerator {
 }
 
 fn link_json(link: &Link) -> Value {
-    let mut entry = json!({ "bandwidth_bytes_per_s": link.bandwidth_bytes_per_s, "latency_s": link.latency_s });
-    if link.num_devices != Link::UNBOUNDED_DEVICES
-        && let Value::Object(entry) = &mut entry
-    {
-        entry.insert("num_devices".to_owned(), json!(link.num_devices));
-    }
-    entry
+    // Always with `num_devices`: only a network may leave it out, and this writer serves all three kinds of link.
+    json!({
+        "bandwidth_bytes_per_s": link.bandwidth_bytes_per_s,
+        "latency_s": link.latency_s,
+        "num_devices": link.num_devices,
+    })
 }
 
 fn price_json(price: &Price) -> Value {

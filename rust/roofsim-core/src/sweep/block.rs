@@ -269,12 +269,17 @@ impl<'a> Block<'a> {
     }
 
     fn fill_result(&self, column: Column, out: &mut [f64]) {
-        if let Some(numerator) = self.rate_numerator(column) {
-            self.rate(numerator, out);
-            return;
-        }
         let time = self.time_s();
         match column {
+            Column::TokensPerS => self.rate(self.sequences(), out),
+            Column::TokensPerSPerUser => self.rate(1.0, out),
+            Column::TokensPerSPerGpu => {
+                self.rate(self.sequences(), out);
+                let devices = self.combination.layout.num_devices() as f64;
+                if devices > 1.0 {
+                    out.iter_mut().for_each(|x| *x /= devices);
+                }
+            }
             Column::TimeS => out.copy_from_slice(time),
             Column::UsdPerMtok => match self.usd_per_second() {
                 None => out.fill(f64::NAN),
