@@ -51,7 +51,7 @@ impl Output<'_> {
 
     /// Takes the first `rows` rows off the front.
     fn take(&mut self, rows: usize) -> Self {
-        #[expect(clippy::mut_mut, reason = "the slice itself is replaced by its rest")]
+        #[expect(clippy::mut_mut, reason = "the slice itself moves forward")]
         fn split<'a, T>(slice: &mut &'a mut [T], rows: usize) -> &'a mut [T] {
             let whole = std::mem::take(slice);
             let (first, rest) = whole.split_at_mut(rows.min(whole.len()));
