@@ -262,7 +262,7 @@ def layouts(model: Mapping[str, Any], *, max_devices: int = 64) -> SearchStrateg
             for expert in sorted({1, 2, tensor, tensor * data}):
                 for pipeline in (1, 2, 3):
                     if tensor * data * pipeline <= max_devices:
-                        layout = {
+                        layout: dict[str, Any] = {
                             "tensor_parallel_size": tensor,
                             "pipeline_parallel_size": pipeline,
                             "data_parallel_size": data,
