@@ -255,7 +255,7 @@ def layouts(model: Mapping[str, Any], *, max_devices: int = 64) -> SearchStrateg
     """
     device = rs.Accelerator(**_LINKED)
     loaded = rs.Model.load(model)
-    found = []
+    found: list[dict[str, int]] = []
     sizes = [1 << e for e in range(max_devices.bit_length())] + [3, 6, 7]
     for tensor in sizes:
         for data in (1, 2, 4):
