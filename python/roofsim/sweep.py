@@ -283,14 +283,14 @@ class SweepSpace:
         names = [columns] if isinstance(columns, str) else list(columns)
         rows, layout = self._space.layout(names, max_bytes)
         # NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
-        arrays = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
+        arrays: list[NDArray[Any]] = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
         null = np.empty(rows, dtype=np.bool_)
         codes = self._space.run(names, arrays, null, _threads(num_threads), progress)
-        columns = [
+        found = [
             (name, array, code if kind == "code" else None, nullable)
             for (name, kind, nullable), array, code in zip(layout, arrays, codes, strict=True)
         ]
-        return Columns(columns, null)
+        return Columns(found, null)
 
     def top_k(
         self,

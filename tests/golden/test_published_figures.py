@@ -69,8 +69,8 @@ def test_active_parameters_of_gpt_oss():
     assert rs.Model.load("gpt-oss-20b").num_active_parameters == 4_187_440_704
 
 
-# Cache tensors of a forward pass on the meta device, transformers 5.23.0, 2026-11-24; DeepSeek-V3 technical report, 2024:
-# 61 layers x (512 + 64) x 2 bytes.
+# Cache tensors of a forward pass on the meta device, transformers 5.23.0, 2026-11-24; DeepSeek-V3 technical report,
+# 2024: 61 layers x (512 + 64) x 2 bytes.
 @pytest.mark.parametrize(
     ("name", "size"),
     [("llama-3.1-8b", 131_072), ("llama-3.1-70b", 327_680), ("qwen3-235b-a22b", 192_512), ("deepseek-v3.1", 70_272)],
@@ -90,14 +90,17 @@ def test_the_latent_of_deepseek_is_whole_on_every_rank(tp):
 
 
 def per_rank(name: str, tp: int) -> int:
-    roomy = rs.Accelerator.load("h200-sxm", memory_bytes=1 << 42, link={"bandwidth_bytes_per_s": 1e11, "num_devices": 64})
+    roomy = rs.Accelerator.load(
+        "h200-sxm", memory_bytes=1 << 42, link={"bandwidth_bytes_per_s": 1e11, "num_devices": 64}
+    )
     dep = rs.Deployment(name, roomy, tensor_parallel_size=tp, kv_cache_dtype="bf16")
     block = dep.capacity("runtime", block_size=16).bytes_per_block
     assert block % 16 == 0
     return block // 16
 
 
-# E (1 - (1 - k/E)^T) under uniform routing. For Mixtral (E = 8, k = 2) by hand: T = 1 -> 2, T = 2 -> 3.5, T = 3 -> 4.625.
+# E (1 - (1 - k/E)^T) under uniform routing. For Mixtral (E = 8, k = 2) by hand: T = 1 -> 2, T = 2 -> 3.5,
+# T = 3 -> 4.625.
 @pytest.mark.parametrize(("tokens", "hit"), [(1, Fraction(2)), (2, Fraction(7, 2)), (3, Fraction(37, 8))])
 def test_expected_distinct_experts(tokens, hit):
     cost = machine().grouped_gemm(num_tokens=tokens, num_experts=8, experts_per_token=2, n=14336, k=4096)

@@ -58,9 +58,7 @@ def capacity(run: Run) -> rs.Capacity:
     )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=SMALL_CARD) if "4090" in n else n for n in MODERN]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SMALL_CARD) if "4090" in n else n for n in MODERN])
 def test_blocks_within_three_percent(name):
     run = MODERN[name]
     assert capacity(run).num_blocks == pytest.approx(run.blocks, rel=0.03)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from oracle.formats import up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Requests = list[tuple[int, int]]
 

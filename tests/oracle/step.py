@@ -1,7 +1,7 @@
 """The whole ideal step of one rank, as operations by name.
 
-Megatron-style tensor parallelism (Shoeybi et al., 2019): projections in are cut by columns, projections out by rows, one
-all-reduce after each; experts over expert-parallel ranks, tokens of several replicas meeting in an all-to-all.
+Megatron-style tensor parallelism (Shoeybi et al., 2019): projections in are cut by columns, projections out by rows,
+one all-reduce after each; experts over expert-parallel ranks, tokens of several replicas meeting in an all-to-all.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+import roofsim as rs
 from oracle import capacity as oracle_capacity
 from oracle import formats, models, ops
 from oracle.step import Layout, Step
-
-import roofsim as rs
 from roofsim import testing
 
 REL = 1e-12

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle.plan import Steady, steady
 
 import roofsim as rs
+from oracle.plan import Steady, steady
 from roofsim import testing
 
 
@@ -57,7 +57,9 @@ def test_the_batch_of_every_option_holds_and_no_larger_one_does(request_):
         dep = deployment(request, option)
         capacity = dep.capacity(request["capacity_mode"], max_num_batched_tokens=budget,
                                 max_num_seqs=request["max_num_seqs"])  # fmt: skip
-        most = min(request["max_num_seqs"], capacity.max_sequences(inputs + outputs) // option["pipeline_parallel_size"])
+        most = min(
+            request["max_num_seqs"], capacity.max_sequences(inputs + outputs) // option["pipeline_parallel_size"]
+        )
         cost = lambda batch, dep=dep: dep.step(batch).time_s  # noqa: E731
         batch = option["batch_size"]
         found = steady(cost, batch, inputs, outputs, budget)

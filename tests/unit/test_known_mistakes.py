@@ -73,7 +73,9 @@ def test_latent_kv_is_not_divided_by_tensor_parallelism():
 
 
 def test_the_kv_format_is_not_tied_to_the_weight_format():
-    step = {w: op(ideal(weight_dtype=w).decode(batch_size=8, context_tokens=4096), "attention") for w in ("bf16", "fp8")}
+    step = {
+        w: op(ideal(weight_dtype=w).decode(batch_size=8, context_tokens=4096), "attention") for w in ("bf16", "fp8")
+    }
     assert step["bf16"].bytes == step["fp8"].bytes
     narrow = op(ideal(kv_cache_dtype="fp8").decode(batch_size=8, context_tokens=4096), "attention")
     assert narrow.bytes < step["bf16"].bytes
@@ -99,7 +101,9 @@ def test_windows_do_cut():
     model = rs.Model.load(windowed(4096))
     wrong = 100_000 * 327_680
     assert model.kv_cache_bytes(100_000) == 4096 * 327_680 < wrong
-    read = [op(ideal(windowed(w)).decode(batch_size=1, context_tokens=100_000), "attention").bytes for w in (4096, None)]
+    read = [
+        op(ideal(windowed(w)).decode(batch_size=1, context_tokens=100_000), "attention").bytes for w in (4096, None)
+    ]
     assert read[0] < read[1] / 20
 
 

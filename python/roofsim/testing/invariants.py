@@ -39,7 +39,7 @@ def _hold(holds: bool, message: str) -> None:
 
 
 def check_bounds(cost: rs.StepCost | rs.OpCost) -> None:
-    """Law 2 on one cost: the interval holds the time and stays at or above the ideal time, parts add up, bound is largest.
+    """Law 2 on one cost: the interval holds the time and stays above the ideal one, parts add up, bound is largest.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def check_calibrated_at_least_ideal(calibrated: rs.Deployment, ideal: rs.Deploym
 
 
 def check_step_is_sum_of_ops(step: rs.StepCost) -> None:
-    """A step is the sum of its operations, each times its count, in the order of the table. Exact.
+    """Hold that a step is exactly the sum of its operations, each times its count, in the order of the table.
 
     Parameters
     ----------
@@ -293,7 +293,9 @@ def check_top_k(space: rs.SweepSpace, k: int, by: str, where: Sequence[str] = ()
     rows = np.flatnonzero(allowed)
     order = rows[np.argsort(points[rows, 0], kind="stable")][:k]
     found = space.top_k(k, by=by, where=where)
-    _hold(found.indices == order.tolist(), f"top_k({k}, {by}, {where}) = {found.indices}, sorting gives {order.tolist()}")
+    _hold(
+        found.indices == order.tolist(), f"top_k({k}, {by}, {where}) = {found.indices}, sorting gives {order.tolist()}"
+    )
     values = space.run([by])[by].data[order].astype(np.float64)
     _hold(found.values == values.tolist(), f"top_k values {found.values}, the column has {values.tolist()}")
 

@@ -277,7 +277,9 @@ impl<'a> Block<'a> {
                 self.rate(self.sequences(), out);
                 let devices = self.combination.layout.num_devices() as f64;
                 if devices > 1.0 {
-                    out.iter_mut().for_each(|x| *x /= devices);
+                    for x in out.iter_mut() {
+                        *x /= devices;
+                    }
                 }
             }
             Column::TimeS => out.copy_from_slice(time),
