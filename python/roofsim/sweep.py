@@ -286,11 +286,11 @@ class SweepSpace:
         arrays: list[NDArray[Any]] = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
         null = np.empty(rows, dtype=np.bool_)
         codes = self._space.run(names, arrays, null, _threads(num_threads), progress)
-        found = [
+        filled = [
             (name, array, code if kind == "code" else None, nullable)
             for (name, kind, nullable), array, code in zip(layout, arrays, codes, strict=True)
         ]
-        return Columns(found, null)
+        return Columns(filled, null)
 
     def top_k(
         self,

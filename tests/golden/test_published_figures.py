@@ -90,17 +90,15 @@ def test_the_latent_of_deepseek_is_whole_on_every_rank(tp):
 
 
 def per_rank(name: str, tp: int) -> int:
-    roomy = rs.Accelerator.load(
-        "h200-sxm", memory_bytes=1 << 42, link={"bandwidth_bytes_per_s": 1e11, "num_devices": 64}
-    )
+    link = {"bandwidth_bytes_per_s": 1e11, "num_devices": 64}
+    roomy = rs.Accelerator.load("h200-sxm", memory_bytes=1 << 42, link=link)
     dep = rs.Deployment(name, roomy, tensor_parallel_size=tp, kv_cache_dtype="bf16")
     block = dep.capacity("runtime", block_size=16).bytes_per_block
     assert block % 16 == 0
     return block // 16
 
 
-# E (1 - (1 - k/E)^T) under uniform routing. For Mixtral (E = 8, k = 2) by hand: T = 1 -> 2, T = 2 -> 3.5,
-# T = 3 -> 4.625.
+# E (1 - (1 - k/E)^T) under uniform routing. For Mixtral (E = 8, k = 2) by hand: 2, 3.5 and 4.625.
 @pytest.mark.parametrize(("tokens", "hit"), [(1, Fraction(2)), (2, Fraction(7, 2)), (3, Fraction(37, 8))])
 def test_expected_distinct_experts(tokens, hit):
     cost = machine().grouped_gemm(num_tokens=tokens, num_experts=8, experts_per_token=2, n=14336, k=4096)

@@ -100,7 +100,8 @@ def keys_read(query: int, context: int, window: int | None = None, chunk: int | 
 
 
 def attention(query: int, context: int, heads: int, kv_heads: int, h: int, dtype: str, kv: str,
-              window: int | None = None, chunk: int | None = None, v: int | None = None) -> tuple[int, int]:  # fmt: skip # noqa: E501
+              window: int | None = None, chunk: int | None = None, v: int | None = None,
+              ) -> tuple[int, int]:  # fmt: skip
     """(FLOPs, bytes): scores and values of every pair; cache read, new entries written, queries in, outputs out."""
     v = h if v is None else v
     pairs, keys = attended_pairs(query, context, window, chunk), keys_read(query, context, window, chunk)

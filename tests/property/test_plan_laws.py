@@ -57,9 +57,8 @@ def test_the_batch_of_every_option_holds_and_no_larger_one_does(request_):
         dep = deployment(request, option)
         capacity = dep.capacity(request["capacity_mode"], max_num_batched_tokens=budget,
                                 max_num_seqs=request["max_num_seqs"])  # fmt: skip
-        most = min(
-            request["max_num_seqs"], capacity.max_sequences(inputs + outputs) // option["pipeline_parallel_size"]
-        )
+        held = capacity.max_sequences(inputs + outputs) // option["pipeline_parallel_size"]
+        most = min(request["max_num_seqs"], held)
         cost = lambda batch, dep=dep: dep.step(batch).time_s  # noqa: E731
         batch = option["batch_size"]
         found = steady(cost, batch, inputs, outputs, budget)

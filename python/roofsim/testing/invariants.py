@@ -39,7 +39,7 @@ def _hold(holds: bool, message: str) -> None:
 
 
 def check_bounds(cost: rs.StepCost | rs.OpCost) -> None:
-    """Law 2 on one cost: the interval holds the time and stays above the ideal one, parts add up, bound is largest.
+    """Law 2 on one cost: the interval holds the time, stays at or above ideal, parts add up, bound names the largest.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def check_calibrated_at_least_ideal(calibrated: rs.Deployment, ideal: rs.Deploym
 
 
 def check_step_is_sum_of_ops(step: rs.StepCost) -> None:
-    """Hold that a step is exactly the sum of its operations, each times its count, in the order of the table.
+    """Add up a step's operations, each times its count, in the order of the table: exactly the step.
 
     Parameters
     ----------
@@ -231,9 +231,6 @@ def check_sweep_equals_step(
         capacity = deployment.capacity(c["capacity_mode"], **{name: c[name] for name in _CAPACITY})
         in_flight = b * q * c["pipeline_parallel_size"] * c["data_parallel_size"]
         expected = {name: getattr(step, name) for name in _FROM_STEP} | {
-            "tokens_per_s": in_flight / step.time_s,
-            "tokens_per_s_per_gpu": in_flight / step.time_s / deployment.num_devices,
-            "tokens_per_s_per_user": q / step.time_s,
             "max_sequences": capacity.max_sequences(s),
             "fits": b * c["pipeline_parallel_size"] <= capacity.max_sequences(s),
             "kv_cache_bytes": capacity.kv_cache_bytes,
@@ -243,6 +240,11 @@ def check_sweep_equals_step(
         for name, value in expected.items():
             found = table[name][row]
             _hold(found == value, f"row {row}, {name}: the sweep says {found!r}, the step {value!r} ({c})")
+        # Rates are no result of a step: the order of their two divisions is the sweep's own.
+        rates = {"tokens_per_s": in_flight, "tokens_per_s_per_gpu": in_flight / deployment.num_devices}
+        for name, tokens in (rates | {"tokens_per_s_per_user": q}).items():
+            found, value = table[name][row], tokens / step.time_s
+            _hold(abs(found - value) <= ROUNDING * value, f"row {row}, {name}: {found!r} is not {value!r} ({c})")
 
 
 def _rows_below_calibration(space: rs.SweepSpace) -> int:
@@ -293,9 +295,8 @@ def check_top_k(space: rs.SweepSpace, k: int, by: str, where: Sequence[str] = ()
     rows = np.flatnonzero(allowed)
     order = rows[np.argsort(points[rows, 0], kind="stable")][:k]
     found = space.top_k(k, by=by, where=where)
-    _hold(
-        found.indices == order.tolist(), f"top_k({k}, {by}, {where}) = {found.indices}, sorting gives {order.tolist()}"
-    )
+    rows = order.tolist()
+    _hold(found.indices == rows, f"top_k({k}, {by}, {where}) = {found.indices}, sorting gives {rows}")
     values = space.run([by])[by].data[order].astype(np.float64)
     _hold(found.values == values.tolist(), f"top_k values {found.values}, the column has {values.tolist()}")
 

@@ -255,14 +255,14 @@ def layouts(model: Mapping[str, Any], *, max_devices: int = 64) -> SearchStrateg
     """
     device = rs.Accelerator(**_LINKED)
     loaded = rs.Model.load(model)
-    found = []
+    found: list[dict[str, int]] = []
     sizes = [1 << e for e in range(max_devices.bit_length())] + [3, 6, 7]
     for tensor in sizes:
         for data in (1, 2, 4):
             for expert in sorted({1, 2, tensor, tensor * data}):
                 for pipeline in (1, 2, 3):
                     if tensor * data * pipeline <= max_devices:
-                        layout = {
+                        layout: dict[str, Any] = {
                             "tensor_parallel_size": tensor,
                             "pipeline_parallel_size": pipeline,
                             "data_parallel_size": data,

@@ -9,6 +9,9 @@ use roofsim_core::model::{FeedForward, Mixer, Model, Span};
 
 use crate::error::IntoPython;
 
+/// What pickle needs: a function and its arguments.
+type Rebuild<'py, 'a> = (Bound<'py, PyAny>, (&'a str, &'a str, Option<&'a str>));
+
 /// A model as its own config.json describes it: layer groups, formats, sizes. Build one with `Model.load`.
 ///
 /// All counts are exact integers. Leaves out adapters, draft heads and anything the config does not state.
@@ -269,7 +272,7 @@ impl PyModel {
         hasher.finish()
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&str, &str, Option<&str>))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Rebuild<'py, '_>> {
         let build = py.get_type::<Self>().getattr("from_json")?;
         Ok((build, (&self.config, &self.inner.name, self.quantisation.as_deref())))
     }

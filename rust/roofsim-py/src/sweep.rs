@@ -92,6 +92,9 @@ fn detached<T: Send>(
     }
 }
 
+/// Name, kind, and whether nulls can occur.
+type ColumnLayout = (String, &'static str, bool);
+
 /// A NumPy array that a column is written into.
 enum Target<'py> {
     Float(PyReadwriteArray1<'py, f64>),
@@ -210,7 +213,7 @@ impl PySpace {
 
     /// Kind of each column (`float`, `count`, `flag`, `code`), names behind codes, and whether nulls can occur; the
     /// number of rows comes first. Refused above `max_bytes`.
-    fn layout(&self, columns: Vec<String>, max_bytes: u128) -> PyResult<(usize, Vec<(String, &'static str, bool)>)> {
+    fn layout(&self, columns: Vec<String>, max_bytes: u128) -> PyResult<(usize, Vec<ColumnLayout>)> {
         let columns = parse_columns("columns", &columns)?;
         let rows = self.inner.checked_rows(&columns, max_bytes).python()?;
         let kinds = columns.iter().map(|column| {

@@ -123,7 +123,6 @@ impl Filter {
         }
     }
 
-    #[expect(clippy::float_cmp, reason = "codes, counts and flags are compared exactly")]
     pub(super) fn holds(&self, x: f64) -> bool {
         match self.check {
             Check::Order(Test::Less) => x < self.value,

@@ -12,6 +12,7 @@ use super::kernel::{self, Isa, LoadTable};
 use super::space::Space;
 use crate::capacity::Capacity;
 use crate::deployment::Deployment;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::parallel::{Layout, Status};
 use crate::roofline::OpCost;
@@ -140,7 +141,7 @@ pub(super) struct Tables<'a> {
     pairs: Recent<(u64, Range<usize>), PairTable>,
     rows: Recent<(u64, Range<usize>), Vec<f64>>,
     costs: Recent<(u64, Range<usize>), Vec<OpCost>>,
-    operations: Recent<(RowOp, Rows, Range<usize>), Vec<f64>>,
+    operations: Recent<(RowOp, Rows, Engine, Range<usize>), Vec<f64>>,
 }
 
 impl<'a> Tables<'a> {
@@ -169,7 +170,7 @@ impl<'a> Tables<'a> {
         self.rows.get((index, batches.clone()), || {
             let mut total = vec![0.0; batches.len() * self.space.query_tokens.len()];
             for entry in &deployment.step.row_ops {
-                let times = self.operation(&entry.op, entry.rows, batches)?;
+                let times = self.operation(deployment, &entry.op, entry.rows, batches)?;
                 kernel::accumulate(self.isa, entry.count as f64, &times, &mut total);
             }
             Ok(total)
@@ -198,9 +199,16 @@ impl<'a> Tables<'a> {
     }
 
     /// Times of one operation, shared by every combination that has it.
-    fn operation(&self, op: &RowOp, rows: Rows, batches: &Range<usize>) -> Result<Arc<Vec<f64>>> {
-        self.operations.get((op.clone(), rows, batches.clone()), || {
-            let counts = self.row_counts(batches).map(|(all, last)| rows.of(all, last));
+    fn operation(
+        &self,
+        deployment: &Deployment,
+        op: &RowOp,
+        rows: Rows,
+        batches: &Range<usize>,
+    ) -> Result<Arc<Vec<f64>>> {
+        let step = &deployment.step;
+        self.operations.get((op.clone(), rows, step.engine, batches.clone()), || {
+            let counts = self.row_counts(batches).map(|(all, last)| step.rows_of(rows, all, last));
             if let RowOp::Gemm(gemm) = op {
                 let counts: Vec<f64> = counts.map(|n| n as f64).collect();
                 let mut times = vec![0.0; counts.len()];

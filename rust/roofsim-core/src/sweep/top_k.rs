@@ -55,7 +55,6 @@ impl Best {
     }
 }
 
-#[expect(clippy::float_cmp, reason = "ties are exact")]
 fn before(a: &(f64, u128), b: &(f64, u128)) -> bool {
     a.0 < b.0 || (a.0 == b.0 && a.1 < b.1)
 }

@@ -165,7 +165,6 @@ pub(super) fn keep(x: &[f64], test: Test, value: f64, mask: &mut [Mask]) {
 }
 
 #[inline(always)]
-#[expect(clippy::float_cmp, reason = "codes, counts and flags are compared exactly")]
 pub(super) fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask]) {
     for (m, &x) in mask.iter_mut().zip(x) {
         *m &= when((x == value) == wanted);
