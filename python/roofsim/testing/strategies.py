@@ -269,7 +269,7 @@ def layouts(model: Mapping[str, Any], *, max_devices: int = 64) -> SearchStrateg
                             "expert_parallel_size": expert,
                         }
                         try:
-                            rs.Deployment(loaded, device, calibration="ideal", **layout)  # type: ignore[arg-type]
+                            rs.Deployment(loaded, device, calibration="ideal", **layout)
                         except rs.SpecError:
                             continue
                         found.append(layout)
