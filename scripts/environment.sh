@@ -9,7 +9,7 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
     . "$HOME/.cargo/env"
 fi
-command -v cargo >/dev/null || fail "cargo not found: install Rust 1.89 or later from https://rustup.rs"
+command -v cargo >/dev/null || fail "cargo not found: install Rust 1.89 or later"
 
 is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 

@@ -72,7 +72,7 @@ def plan(
     kv_cache_dtypes: Sequence[str] | str | None = None,
     prices: Mapping[str, float] | None = None,
     price_kind: str = "auto",
-    calibration: Any = "calibrated",
+    calibration: Any = None,
     engine: str = "ideal",
     capacity_mode: str = "runtime",
     gpu_memory_utilization: float = 0.9,
@@ -108,7 +108,7 @@ def plan(
         Kind of the other prices; ``auto`` takes the first of on-demand, reserved and cost-of-ownership that is known
         for all accelerators, so that like is compared with like.
     calibration, engine
-        As in `Deployment`.
+        As in `Deployment`: without a calibration every accelerator keeps its own.
     capacity_mode, gpu_memory_utilization, block_size, max_num_seqs
         As in `Deployment.capacity`.
 
@@ -149,7 +149,7 @@ def plan(
     }
     solved = _core._plan(loaded, offers, request)
     asked = {"model": loaded.name, "accelerators": [device.name for device in devices], "price_kind": kind, **request}
-    asked["calibration"] = getattr(calibration, "name", str(calibration))
+    asked["calibration"] = getattr(calibration, "name", "as loaded" if calibration is None else str(calibration))
     return Plan(solved["options"], solved["misses"], asked)
 
 

@@ -1,10 +1,7 @@
 //! `roofsim.plan`, the compiled half: a request in, a dict out.
 
-use std::sync::Arc;
-
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use roofsim_core::calibration::Calibration;
 use roofsim_core::capacity::{CapacityLimits, CapacityMode};
 use roofsim_core::engine::Engine;
 use roofsim_core::plan::{Limit, Miss, Objective, Offer, Plan, PlanOption, PlanRequest, Workload};
@@ -33,9 +30,12 @@ pub(crate) fn plan<'py>(
         let value = needed(field)?;
         if value.is_none() { Ok(None) } else { number(field, &value).map(Some) }
     };
-    let device = offers.first().ok_or_else(|| spec("accelerators", "[]", "must name at least one accelerator"))?;
-    let calibration: Option<Arc<Calibration>> = choose(py, Some(&needed("calibration")?), &device.0.inner)?;
-    let calibrated = needed("calibration")?.extract::<String>().is_ok_and(|name| name == "calibrated");
+    let calibration = needed("calibration")?;
+    let offers = offers.into_iter().map(|(device, usd_per_hour, price_kind)| {
+        let own = choose(py, Some(&calibration), &device.inner)?.unwrap_or(device.calibration);
+        Ok(Offer { accelerator: device.inner, calibration: Some(own), usd_per_hour, price_kind })
+    });
+    let offers = offers.collect::<PyResult<Vec<_>>>()?;
     let token_budget = count("max_num_batched_tokens", &needed("max_num_batched_tokens")?)?;
     let request = PlanRequest {
         model: model.inner,
@@ -53,7 +53,6 @@ pub(crate) fn plan<'py>(
             .map(|w| weight_format(Some(w)))
             .collect::<PyResult<_>>()?,
         kv_formats: each(&needed("kv_cache_dtypes")?)?.iter().map(|k| kv_format(Some(k))).collect::<PyResult<_>>()?,
-        calibration: if calibrated { None } else { calibration },
         engine: Engine::parse("engine", &needed("engine")?.extract::<String>()?).python()?,
         limits: CapacityLimits {
             mode: CapacityMode::parse("capacity_mode", &needed("capacity_mode")?.extract::<String>()?).python()?,
@@ -62,10 +61,7 @@ pub(crate) fn plan<'py>(
             max_num_batched_tokens: token_budget,
             max_num_seqs: count("max_num_seqs", &needed("max_num_seqs")?)?,
         },
-        offers: offers
-            .into_iter()
-            .map(|(device, usd_per_hour, price_kind)| Offer { accelerator: device.inner, usd_per_hour, price_kind })
-            .collect(),
+        offers,
     };
     let plan = py.detach(|| request.solve()).python()?;
     to_dict(py, &plan)

@@ -22,8 +22,18 @@ pub(crate) struct PySpace {
     inner: Space,
 }
 
+/// Longest axis that is held as a list; a range may be of any length.
+const MAX_LISTED: usize = 1 << 24;
+
 fn counts(axes: &Bound<'_, PyDict>, field: &str) -> PyResult<Vec<u64>> {
-    each(&axis(axes, field)?)?.iter().map(|value| count(field, value)).collect()
+    let value = axis(axes, field)?;
+    // A range can be longer than memory, or than what len() may return: look before it is listed.
+    let too_long = value.is_instance_of::<PyRange>() && value.len().map_or(true, |len| len > MAX_LISTED);
+    if too_long {
+        let rule = "an axis holds at most 2^24 listed values, each below 2^64; only rising ranges may be longer";
+        return Err(spec(field, shown(&value), rule));
+    }
+    each(&value)?.iter().map(|value| count(field, value)).collect()
 }
 
 fn axis<'py>(axes: &Bound<'py, PyDict>, field: &str) -> PyResult<Bound<'py, PyAny>> {

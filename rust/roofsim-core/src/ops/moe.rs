@@ -76,6 +76,8 @@ enum Resolved {
         seconds_per_flop: f64,
         units: f64,
         column_tiles: f64,
+        /// Outputs in units of tiles, not rounded.
+        column_width: f64,
     },
 }
 
@@ -107,14 +109,14 @@ impl GroupedGemmOp {
     /// Cost for `rows` tokens of one replica, of the rank with the average load (uniform routing).
     pub fn cost(&self, rows: u64) -> OpCost {
         let shape = &self.shape;
-        let tokens = rows * shape.token_replicas;
+        let tokens = rows.saturating_mul(shape.token_replicas);
         let ranks = shape.expert_ranks as f64;
         let hit = match shape.active_experts {
             Some(active) => active as f64,
             None => expected_distinct_experts(shape.num_experts, shape.experts_per_token, tokens),
         };
         let active = hit / ranks;
-        let routed = (tokens * shape.experts_per_token) as f64 / ranks;
+        let routed = tokens as f64 * shape.experts_per_token as f64 / ranks;
         let weight_bytes = active * self.expert_bytes;
         let row_bytes = routed * self.bytes_per_routed_row;
         let flops = routed * self.flops_per_routed_row;
@@ -161,20 +163,29 @@ impl Resolved {
             seconds_per_flop,
             units,
             column_tiles: (shape.n as f64 / TILE_COLUMNS).ceil(),
+            column_width: shape.n as f64 / TILE_COLUMNS,
         }
     }
 
     /// `(compute, memory)` seconds of the loaded law.
     fn parts(&self, active: f64, routed: f64, weight_bytes: f64, row_bytes: f64, flops: f64) -> (f64, f64) {
         let Self::Loaded {
-            seconds_per_byte, load_seconds_per_byte, tile_s, seconds_per_flop, units, column_tiles, ..
+            seconds_per_byte,
+            load_seconds_per_byte,
+            tile_s,
+            seconds_per_flop,
+            units,
+            column_tiles,
+            column_width,
+            ..
         } = self
         else {
             return (0.0, 0.0);
         };
         let hbm_s = (weight_bytes + row_bytes) * seconds_per_byte;
         // Weights are fetched in whole waves of column tiles; a last, half-empty wave still takes a whole one.
-        let weight_waves = active * column_tiles / units;
+        // Counted in fractions of a tile, so that a wider expert never loads in less time.
+        let weight_waves = active * column_width / units;
         let whole_waves = weight_waves.ceil() / weight_waves;
         let load_s = (weight_bytes * whole_waves + row_bytes) * load_seconds_per_byte;
         let row_tiles = (routed / active / TILE_ROWS).ceil();

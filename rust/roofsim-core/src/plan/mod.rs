@@ -71,6 +71,8 @@ impl Objective {
 pub struct Offer {
     /// The device.
     pub accelerator: Arc<Accelerator>,
+    /// The laws; `None` is the device's default.
+    pub calibration: Option<Arc<Calibration>>,
     /// US dollars per device-hour; `None` is unknown.
     pub usd_per_hour: Option<f64>,
     /// What kind of price that is.
@@ -94,8 +96,6 @@ pub struct PlanRequest {
     pub weight_formats: Vec<Option<WeightFormat>>,
     /// KV formats to try; `None` is as published.
     pub kv_formats: Vec<Option<KvFormat>>,
-    /// The laws; `None` is each device's default.
-    pub calibration: Option<Arc<Calibration>>,
     /// Runtime rules.
     pub engine: Engine,
     /// Memory rules; `max_num_batched_tokens` is also the token budget of a step.
@@ -290,7 +290,7 @@ impl PlanRequest {
         let spec = DeploymentSpec {
             model: Arc::clone(&self.model),
             accelerator: Arc::clone(&offer.accelerator),
-            calibration: self.calibration.clone(),
+            calibration: offer.calibration.clone(),
             layout,
             weight_format,
             kv_format,

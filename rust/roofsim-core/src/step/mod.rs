@@ -112,7 +112,7 @@ impl CompiledStep {
     pub fn cost(&self, batch: &Batch) -> OpCost {
         let mut total = self.rows_cost(batch.rows(), batch.requests());
         for entry in &self.attention {
-            total.add(entry.count as f64, &entry.op.cost(&entry.op.batch_load(batch)));
+            total.add(entry.count as f64, &entry.op.batch_cost(batch));
         }
         total
     }
@@ -127,7 +127,7 @@ impl CompiledStep {
         let attention = self.attention.iter().map(|entry| OpRow {
             name: entry.name,
             count: entry.count,
-            cost: entry.op.cost(&entry.op.batch_load(batch)),
+            cost: entry.op.batch_cost(batch),
         });
         rows.chain(attention).collect()
     }

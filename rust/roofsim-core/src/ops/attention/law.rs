@@ -26,6 +26,12 @@ pub struct Load {
     pub longest_s: f64,
     /// KV-splitting kernel: fixed time and the cost of splitting the longest context, seconds (a maximum).
     pub split_overhead_s: f64,
+    /// Mixed kernel: arithmetic of short requests split and of long ones tiled, spread over all units, seconds.
+    pub mixed_s: f64,
+    /// Mixed kernel: tiles per unit of the long requests.
+    pub mixed_filled: f64,
+    /// Mixed kernel: time of the longest tile of a long request, seconds (a maximum).
+    pub mixed_longest_s: f64,
 }
 
 impl Load {
@@ -39,6 +45,8 @@ impl Load {
             split_flops: count * self.split_flops,
             tile_s: count * self.tile_s,
             filled: count * self.filled,
+            mixed_s: count * self.mixed_s,
+            mixed_filled: count * self.mixed_filled,
             ..*self
         }
     }
@@ -50,6 +58,9 @@ impl Load {
         self.split_flops += other.split_flops;
         self.tile_s += other.tile_s;
         self.filled += other.filled;
+        self.mixed_s += other.mixed_s;
+        self.mixed_filled += other.mixed_filled;
+        self.mixed_longest_s = larger(self.mixed_longest_s, other.mixed_longest_s);
         self.longest_s = larger(self.longest_s, other.longest_s);
         self.split_overhead_s = larger(self.split_overhead_s, other.split_overhead_s);
     }
@@ -150,13 +161,25 @@ impl KernelLaw {
 
     /// The load of one request.
     pub fn load(&self, counts: &Counts) -> Load {
+        let tile_s = (counts.blocks * self.block_s + counts.tiles * self.tile_tau_s) * self.tiles_to_units;
+        let filled = counts.tiles * self.tiles_to_units;
+        let longest_s = counts.longest_blocks * self.block_s + self.tile_tau_s;
+        let (mixed_s, mixed_filled, mixed_longest_s) = if counts.is_short {
+            (counts.split_flops * self.split_seconds_per_flop, 0.0, 0.0)
+        } else {
+            // Never cheaper than the longest short request, so that one more row never helps.
+            (larger(tile_s, counts.one_tile_flops * self.split_seconds_per_flop), filled, longest_s)
+        };
         Load {
             flops: counts.flops,
             bytes: counts.bytes,
             split_flops: counts.split_flops,
-            tile_s: (counts.blocks * self.block_s + counts.tiles * self.tile_tau_s) * self.tiles_to_units,
-            filled: counts.tiles * self.tiles_to_units,
-            longest_s: counts.longest_blocks * self.block_s + self.tile_tau_s,
+            tile_s,
+            filled,
+            longest_s,
+            mixed_s,
+            mixed_filled,
+            mixed_longest_s,
             split_overhead_s: self.split_t0_s + self.split_c_s * counts.root_context,
         }
     }
@@ -183,6 +206,18 @@ impl KernelLaw {
             compute_s: load.split_flops * self.split_seconds_per_flop,
             memory_s: self.memory_s(load),
             overhead_s: load.split_overhead_s,
+        }
+    }
+
+    /// One launch over requests of different lengths, as ragged kernels do it: short requests split the KV axis, long
+    /// ones tile their queries, all share the units. For equal requests it is never faster than the other two, so that
+    /// only ragged batches need it.
+    fn mixed_kernel(&self, load: &Load) -> Kernel {
+        let queued_s = load.mixed_s + self.tile_tail * load.mixed_longest_s * smaller(load.mixed_filled, 1.0);
+        Kernel {
+            compute_s: larger(queued_s, load.mixed_longest_s),
+            memory_s: self.memory_s(load),
+            overhead_s: larger(load.split_overhead_s, self.tile_t0_s),
         }
     }
 
@@ -214,8 +249,8 @@ impl KernelLaw {
         }
     }
 
-    /// Cost of a load, without its interval.
-    pub(super) fn cost(&self, load: &Load) -> OpCost {
+    /// Cost of a load, without its interval; `ragged` where requests differ.
+    pub(super) fn cost(&self, load: &Load, ragged: bool) -> OpCost {
         let bytes = self.fixed_bytes + load.bytes;
         let peak_compute_s = load.flops * self.seconds_per_flop;
         let ideal_memory_s = bytes * self.seconds_per_byte;
@@ -224,7 +259,9 @@ impl KernelLaw {
             Kernels::Split => self.split_kernel(load),
             Kernels::TileAndSplit => {
                 let (tile, split) = (self.tile_kernel(load), self.split_kernel(load));
-                if tile.time_s() < split.time_s() { tile } else { split }
+                let best = if tile.time_s() < split.time_s() { tile } else { split };
+                let mixed = self.mixed_kernel(load);
+                if ragged && mixed.time_s() < best.time_s() { mixed } else { best }
             }
         };
         OpCost {

@@ -38,7 +38,7 @@ impl AttentionOp {
     }
 
     /// The load of a flat batch.
-    pub fn batch_load(&self, batch: &Batch) -> Load {
+    fn batch_load(&self, batch: &Batch) -> Load {
         let mut total = Load::default();
         for &(count, request) in batch.runs() {
             total.add(&self.load(request).times(count as f64));
@@ -46,9 +46,15 @@ impl AttentionOp {
         total
     }
 
-    /// Cost of a load.
+    /// Cost of the load of equal requests.
     pub fn cost(&self, load: &Load) -> OpCost {
-        self.law.cost(load).with_interval(self.interval)
+        self.law.cost(load, false).with_interval(self.interval)
+    }
+
+    /// Cost of a flat batch.
+    pub fn batch_cost(&self, batch: &Batch) -> OpCost {
+        let ragged = batch.runs().len() > 1;
+        self.law.cost(&self.batch_load(batch), ragged).with_interval(self.interval)
     }
 
     /// Cost of `count` equal requests.

@@ -64,6 +64,10 @@ pub struct Counts {
     pub longest_blocks: f64,
     /// Square root of the keys kept.
     pub root_context: f64,
+    /// Whether its packed rows fit one tile of the KV-splitting kernel.
+    pub is_short: bool,
+    /// FLOPs of the KV-splitting kernel for one tile of rows: what the longest short request of this context costs.
+    pub one_tile_flops: f64,
 }
 
 /// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
@@ -111,7 +115,9 @@ impl AttentionShape {
         Counts {
             flops: flops as f64,
             bytes: self.request_bytes(q, keys) as f64,
-            split_flops: self.split_flops(q, keys, flops) as f64,
+            split_flops: self.split_flops(self.packed_rows(q), keys, flops) as f64,
+            is_short: self.latent.is_some() || self.packed_rows(q) <= SPLIT_ROWS,
+            one_tile_flops: self.split_flops(SPLIT_ROWS, keys, flops) as f64,
             blocks: blocks as f64,
             tiles: tiles as f64,
             longest_blocks: longest as f64,
@@ -145,6 +151,11 @@ impl AttentionShape {
         2 * heads * (u128::from(pairs) * width + u128::from(keys) * project)
     }
 
+    /// Query rows that share one KV head.
+    fn packed_rows(&self, q: u64) -> u64 {
+        q * self.num_heads.div_ceil(self.num_kv_heads)
+    }
+
     /// Elements of one token in the cache.
     fn cached_elements(&self) -> u64 {
         match self.latent {
@@ -154,20 +165,19 @@ impl AttentionShape {
     }
 
     /// Cache read, new entries written, queries read and outputs written once each.
-    fn request_bytes(&self, q: u64, keys: u64) -> u64 {
-        let token = self.cached_elements() * self.kv_format.element_bytes();
-        let row_bits = self.num_heads * (self.head_dim + self.v_head_dim) * self.dtype.operand_bits().max(16);
-        (keys + q) * token + q * (row_bits / 8)
+    fn request_bytes(&self, q: u64, keys: u64) -> u128 {
+        let token = u128::from(self.cached_elements()) * u128::from(self.kv_format.element_bytes());
+        let width = u128::from(self.head_dim + self.v_head_dim) * u128::from(self.dtype.operand_bits().max(16) / 8);
+        u128::from(keys + q) * token + u128::from(q) * u128::from(self.num_heads) * width
     }
 
     /// FLOPs of the KV-splitting kernel: whole tiles of rows over every key read, no triangle. Latent attention runs
     /// all heads of a token as rows of one tile and is counted without padding.
-    fn split_flops(&self, q: u64, keys: u64, flops: u128) -> u128 {
+    fn split_flops(&self, packed_rows: u64, keys: u64, flops: u128) -> u128 {
         if self.latent.is_some() {
             return flops;
         }
-        let group = self.num_heads.div_ceil(self.num_kv_heads);
-        let rows = (q * group).div_ceil(SPLIT_ROWS) * SPLIT_ROWS;
+        let rows = packed_rows.next_multiple_of(SPLIT_ROWS);
         2 * u128::from(self.head_dim + self.v_head_dim)
             * u128::from(self.num_kv_heads)
             * u128::from(rows)

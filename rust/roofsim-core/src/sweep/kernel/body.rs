@@ -78,6 +78,7 @@ impl LoadTable {
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
             split_overhead_s: pick(&self.split_overhead_s),
+            ..Load::default()
         }
     }
 }
@@ -134,6 +135,7 @@ pub(super) fn add_attention(
                     filled: filled[j],
                     longest_s: longest_s[j],
                     split_overhead_s: split_overhead_s[j],
+                    ..Load::default()
                 };
                 time[j] += count * law.fastest_time_s(&load.times(batch));
             }

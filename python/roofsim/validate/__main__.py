@@ -1,0 +1,8 @@
+"""`python -m roofsim.validate`."""
+
+import sys
+
+from .command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

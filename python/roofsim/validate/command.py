@@ -1,0 +1,179 @@
+"""Command line of the measuring harness, and the supervisor that outlives a crashed or hung device process."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ValidationUnavailableError
+from .measure import measure
+from .plan import build_plan
+from .record import MeasurementFile
+from .runner import point_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .points import Point
+
+__all__ = ["main"]
+
+WORKER = "ROOFSIM_VALIDATE_WORKER"
+DEADLINE = "ROOFSIM_VALIDATE_DEADLINE"
+LOST = 75  # exit status of a worker whose device no longer answers
+HANG_SECONDS = 90.0
+MAX_RESTARTS = 8
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="roofsim.validate", description="Measure kernels on this machine.")
+    parser.add_argument("--output", default="measurements.jsonl.gz", help="file to write (.jsonl or .jsonl.gz)")
+    parser.add_argument("--backend", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--families", help="comma-separated; all of the backend's by default")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--budget-seconds", type=float)
+    parser.add_argument("--quick", action="store_true", help="a run of about a minute")
+    parser.add_argument("--resume", action="store_true", help="skip points that the file holds")
+    parser.add_argument("--list", action="store_true", help="print the planned points and stop")
+    parser.add_argument("--no-supervise", action="store_true", help="measure in this very process")
+    return parser
+
+
+def _progress() -> Callable[[int, int, Point], None]:
+    last = [0.0]
+
+    def report(done: int, total: int, point: Point) -> None:
+        now = time.monotonic()
+        if now - last[0] > 5.0:
+            last[0] = now
+            _say(f"[{done}/{total}] {point.family} {dict(point.params)}")
+
+    return report
+
+
+def _marker(output: str) -> Path:
+    return Path(f"{output}.current")
+
+
+def _work(options: argparse.Namespace, families: list[str] | None) -> int:
+    """Measure in this process."""
+    budget = options.budget_seconds
+    if DEADLINE in os.environ:
+        budget = max(0.0, float(os.environ[DEADLINE]) - time.time())
+    try:
+        summary = measure(
+            options.output,
+            backend=options.backend,
+            families=families,
+            seed=options.seed,
+            quick=options.quick,
+            budget_seconds=budget,
+            resume=options.resume or WORKER in os.environ,
+            marker=_marker(options.output),
+            progress=_progress(),
+        )
+    except ValidationUnavailableError as error:
+        _say(f"unavailable: {error}")
+        return 3
+    _say(json.dumps(summary, default=str))
+    return 0 if summary["alive"] else LOST
+
+
+def _wait(process: subprocess.Popen[bytes], marker: Path) -> int:
+    """Wait for the worker; end it when one point takes longer than any point can."""
+    while True:
+        try:
+            return process.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):
+                if time.time() - marker.stat().st_mtime > HANG_SECONDS:
+                    process.kill()
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=30.0)
+            process.kill()
+
+
+def _record_crash(options: argparse.Namespace, points: Sequence[Point], code: int) -> None:
+    """Write the point that was under way as an error row, so that the next worker passes it by."""
+    marker = _marker(options.output)
+    if not marker.exists():
+        return
+    point_id = marker.read_text(encoding="utf-8")
+    marker.unlink()
+    file = MeasurementFile(options.output, resume=True)
+    for point in points:
+        if point.point_id == point_id and point_id not in file.done:
+            file.append([point_row(point, {"backend": None, "error": f"worker ended with status {code}"})])
+
+
+def _plan(options: argparse.Namespace, families: list[str] | None) -> list[Point]:
+    return build_plan(options.backend, families, seed=options.seed, quick=options.quick)
+
+
+def _known_points(options: argparse.Namespace, families: list[str] | None) -> list[Point]:
+    """Return every point that a worker may have had in hand, whatever memory its device has."""
+    points: list[Point] = []
+    for memory in _memory_sizes(options.output):
+        points += build_plan(options.backend, families, seed=options.seed, quick=options.quick, memory_bytes=memory)
+    return points
+
+
+def _memory_sizes(output: str) -> list[float]:
+    path = Path(output)
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    sizes: list[float] = []
+    with contextlib.suppress(OSError), plain.open(encoding="utf-8") as stream:
+        for line in stream:
+            if '"memory_bytes"' in line[:4000]:
+                sizes.append(float(json.loads(line).get("memory_bytes") or 80e9))
+    return sizes or [80e9]
+
+
+def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
+    """Run workers until one ends well; each restart resumes the file and skips the point that broke the last."""
+    if not options.resume:
+        MeasurementFile(options.output, resume=False)
+        Path(options.output).unlink(missing_ok=True)
+    _marker(options.output).unlink(missing_ok=True)
+    environment = {**os.environ, WORKER: "1"}
+    if options.budget_seconds is not None:
+        environment[DEADLINE] = str(time.time() + options.budget_seconds)
+    command = [sys.executable, *sys.orig_argv[1:]]
+    code = 1
+    for attempt in range(MAX_RESTARTS):
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 - this very program, its own arguments
+        code = _wait(process, _marker(options.output))
+        if code in (0, 2, 3):
+            return code
+        _say(f"worker {attempt} ended with status {code}")
+        _record_crash(options, _known_points(options, families), code)
+        if DEADLINE in environment and float(environment[DEADLINE]) - time.time() < 10.0:
+            break
+    MeasurementFile(options.output, resume=True).finish()
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and measure; return the exit status (0 done, 3 unavailable)."""
+    options = _parser().parse_args(arguments)
+    families = [name.strip() for name in options.families.split(",")] if options.families else None
+    if options.list:
+        for point in _plan(options, families):
+            sys.stdout.write(json.dumps({"family": point.family, **point.params, **point.labels}) + "\n")
+        return 0
+    if options.no_supervise or options.backend == "cpu" or WORKER in os.environ or arguments is not None:
+        return _work(options, families)
+    return _supervise(options, families)

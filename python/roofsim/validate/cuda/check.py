@@ -1,0 +1,72 @@
+"""Correctness of timed kernels against float64, once a kernel and on actual shapes where they are small."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Checks", "attention_reference", "relative_error"]
+
+TOLERANCE = {"bf16": 1e-2, "fp16": 2e-3, "fp8": 1e-2, "int8": 0.0, "fp32": 1e-5}
+MAX_ACTUAL_CHECKS = 24
+
+
+def relative_error(torch: Any, value: Any, reference: Any) -> float:
+    """Return the Frobenius norm of the difference over the reference's; infinite where anything is not finite."""
+    wide = value.to(torch.float64)
+    if not bool(torch.isfinite(wide).all()):
+        return math.inf
+    norm = float(torch.linalg.vector_norm(reference))
+    return float(torch.linalg.vector_norm(wide - reference)) / max(norm, 1e-300)
+
+
+def attention_reference(torch: Any, query: Any, key: Any, value: Any, *, causal: bool) -> Any:
+    """Attention in float64, aligned to the last key; query [B, H, T, h], key and value [B, K, S, h]."""
+    q, k, v = (x.to(torch.float64) for x in (query, key, value))
+    group = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if causal:
+        rows, context = q.shape[2], k.shape[2]
+        column = torch.arange(context, device=q.device)
+        limit = torch.arange(rows, device=q.device)[:, None] + (context - rows)
+        scores = scores.masked_fill(column[None, :] > limit, -math.inf)
+    return torch.softmax(scores, dim=-1) @ v
+
+
+class Checks:
+    """Remembers which kernels were found right.
+
+    A kernel is named by (operation, format, backend, head width). Its first use is checked, on a small instance if
+    the point's own shape is large; later points are checked on their own shape where that is small, up to a limit.
+    """
+
+    def __init__(self) -> None:
+        self.small: dict[str, float] = {}
+        self.actual: dict[str, int] = {}
+
+    def verdict(
+        self,
+        key: str,
+        dtype: str,
+        small: Callable[[], float] | None,
+        actual: Callable[[], float] | None,
+    ) -> dict[str, Any]:
+        """Return `relative_error`, `checked` ("actual", "small" or "earlier") and `error` where it is too large."""
+        kind, value = "earlier", self.small.get(key)
+        if actual is not None and self.actual.get(key, 0) < MAX_ACTUAL_CHECKS:
+            kind, value = "actual", actual()
+            self.actual[key] = self.actual.get(key, 0) + 1
+            self.small.setdefault(key, value)
+        elif value is None and small is not None:
+            kind, value = "small", small()
+            self.small[key] = value
+        if value is None:
+            return {"relative_error": None, "checked": None, "error": None}
+        wrong = not value <= TOLERANCE[dtype]
+        found = value if math.isfinite(value) else None
+        error = f"incorrect: relative error {value:.3g} above {TOLERANCE[dtype]:.3g}" if wrong else None
+        return {"relative_error": found, "checked": kind, "error": error}

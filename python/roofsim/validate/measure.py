@@ -1,0 +1,103 @@
+"""One call that measures: choose a backend, build the plan, run it, finish the file."""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from .plan import build_plan
+from .record import MeasurementFile
+from .runner import Backend, RunSummary, run_points
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from .points import Point
+
+__all__ = ["measure", "open_backend"]
+
+
+def open_backend(name: str, *, seed: int = 0) -> Backend:
+    """Return the named backend, ready to measure.
+
+    Raises
+    ------
+    ValidationUnavailableError
+        The machine lacks what the backend needs (torch, a CUDA device).
+    ValueError
+        No such backend.
+    """
+    if name == "cpu":
+        from .cpu import CpuBackend
+
+        return CpuBackend(seed=seed)
+    if name == "cuda":
+        from .cuda import CudaBackend
+
+        return CudaBackend(seed=seed)
+    raise ValueError(f"backend = {name!r}: must be 'cuda' or 'cpu'")
+
+
+def measure(
+    output: str | os.PathLike[str],
+    *,
+    backend: str = "cuda",
+    families: Sequence[str] | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    budget_seconds: float | None = None,
+    resume: bool = False,
+    points: Sequence[Point] | None = None,
+    marker: Path | None = None,
+    progress: Callable[[int, int, Point], None] | None = None,
+) -> RunSummary:
+    """Measure points on this machine and write them to `output`.
+
+    Parameters
+    ----------
+    output
+        A `.jsonl` file, or `.jsonl.gz` to have it compressed at the end.
+    backend
+        "cuda" (torch, one NVIDIA device) or "cpu" (NumPy).
+    families
+        Which families; all of the backend's when absent.
+    seed
+        Fixes points, order and operand data.
+    quick
+        A run of about a minute.
+    budget_seconds
+        No point starts after this many seconds; the order is balanced, so a cut run still covers every family.
+    resume
+        Keep the rows of an existing file and skip their points.
+    points
+        Measure these instead of the built-in plan (a model's own shapes, rows of a sweep).
+    marker
+        Names the point under way, for a supervising process.
+    progress
+        Called with (done, total, point) before each point.
+
+    Returns
+    -------
+    RunSummary
+        Counts, seconds and the reason of the stop.
+
+    Raises
+    ------
+    ValidationUnavailableError
+        The machine lacks what the backend needs.
+    """
+    began = time.monotonic()
+    engine = open_backend(backend, seed=seed)
+    header = dict(engine.describe())
+    if points is None:
+        memory = float(header.get("memory_bytes") or 80e9)
+        points = build_plan(backend, families, seed=seed, quick=quick, memory_bytes=memory)
+    file = MeasurementFile(output, resume=resume)
+    extra = {"seed": seed, "quick": quick, "planned_points": len(points), "python": platform.python_version()}
+    deadline = None if budget_seconds is None else began + budget_seconds
+    summary = run_points(engine, points, file, deadline=deadline, header=extra, marker=marker, progress=progress)
+    summary["output"] = str(file.finish())
+    return summary

@@ -1,0 +1,116 @@
+"""Which points a run measures, in which order."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from .plan_attention import decode_points, prefill_points
+from .plan_gemm import gemm_points
+from .plan_small import elementwise_points, system_points
+from .points import Point, interleave, thin, unique
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["CPU_FAMILIES", "CUDA_FAMILIES", "build_plan"]
+
+CUDA_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise")
+CPU_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise", "step")
+QUICK_SCALE = 0.12
+
+
+def _cuda_family(family: str, rng: random.Random, scale: float, memory_bytes: float) -> list[Point]:
+    kv_bytes = min(16e9, 0.12 * memory_bytes)
+    makers: dict[str, Callable[[], list[Point]]] = {
+        "system": lambda: system_points(cuda=True, quick=scale < 1),
+        "gemm": lambda: gemm_points(rng, scale=scale),
+        "decode_attention": lambda: decode_points(rng, count=round(400 * scale), max_kv_bytes=kv_bytes),
+        "prefill_attention": lambda: prefill_points(rng, count=round(300 * scale), max_kv_bytes=kv_bytes),
+        "elementwise": lambda: elementwise_points(rng, count=round(240 * scale)),
+    }
+    return makers[family]()
+
+
+def _small(points: Sequence[Point], limit: float) -> list[Point]:
+    """Keep points that a CPU computes in milliseconds."""
+
+    def work(point: Point) -> float:
+        size = 1.0
+        for name in ("m", "n", "k", "batch_size", "query_tokens", "context_tokens", "num_heads", "head_dim"):
+            value = point.params.get(name)
+            size *= float(value) if isinstance(value, int) else 1.0
+        return size * float(str(point.params.get("rows", 1))) * float(str(point.params.get("width", 1)))
+
+    bound = {"elementwise": 4e6, "prefill_attention": limit / 8}
+    return [point for point in points if work(point) <= bound.get(point.family, limit)]
+
+
+def _as_fp32(points: Sequence[Point]) -> list[Point]:
+    return unique(Point(point.family, {**point.params, "dtype": "fp32"}, point.labels) for point in points)
+
+
+def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
+    if family == "system":
+        return system_points(cuda=False)
+    if family == "step":
+        sizes = ((1, 1, 64), (4, 1, 64), (8, 1, 256), (16, 1, 512), (1, 32, 32), (1, 128, 128), (1, 64, 256))
+        names = ("batch_size", "query_tokens", "context_tokens")
+        label = {"shape_group": "tiny"}
+        return [
+            Point("step", {"model": "tiny", "dtype": "fp32", **dict(zip(names, size, strict=True))}, label)
+            for size in sizes
+        ]
+    pools: dict[str, Callable[[], list[Point]]] = {
+        "gemm": lambda: gemm_points(rng, dtypes=("bf16",)),
+        "decode_attention": lambda: decode_points(rng, count=2000, max_kv_bytes=1e8),
+        "prefill_attention": lambda: prefill_points(rng, count=2000, max_kv_bytes=1e8),
+        "elementwise": lambda: elementwise_points(rng, count=2000),
+    }
+    count = max(4, round(60 * scale))
+    return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)
+
+
+def build_plan(
+    backend: str,
+    families: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    memory_bytes: float = 80e9,
+) -> list[Point]:
+    """Return the points of a run in measuring order.
+
+    Parameters
+    ----------
+    backend
+        "cuda" or "cpu".
+    families
+        Names of families; all of the backend's when absent.
+    seed
+        Fixes both the choice and the order of the points. Each family draws from its own stream, so that choosing
+        families changes no point.
+    quick
+        About an eighth of the points, for a 60-second run.
+    memory_bytes
+        Device memory: bounds the KV caches.
+
+    Raises
+    ------
+    ValueError
+        A family the backend does not measure.
+    """
+    known = CUDA_FAMILIES if backend == "cuda" else CPU_FAMILIES
+    chosen = list(families) if families else list(known)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise ValueError(f"families = {unknown}: must be among {list(known)}")
+    scale = QUICK_SCALE if quick else 1.0
+    plan: dict[str, list[Point]] = {}
+    for family in chosen:
+        rng = random.Random(f"{seed}:{family}")  # noqa: S311 - sampling shapes, not secrets
+        if backend == "cuda":
+            plan[family] = _cuda_family(family, rng, scale, memory_bytes)
+        else:
+            plan[family] = _cpu_family(family, rng, scale)
+    return interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311

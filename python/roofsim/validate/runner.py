@@ -1,0 +1,116 @@
+"""The loop: measure points in order, record errors as rows, stop on the budget, resume where it stopped."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from .points import Point
+    from .record import MeasurementFile
+
+__all__ = ["Backend", "RunSummary", "point_row", "run_points"]
+
+
+class Backend(Protocol):
+    """What measures points: the CUDA device or the CPU."""
+
+    name: str
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the header: device, software versions, clocks."""
+
+    def measure(self, point: Point) -> Iterable[Mapping[str, Any]]:
+        """Return one mapping a candidate kernel: `backend`, `median_s`, `p10_s`, `p90_s`, ..., `error`."""
+
+    def recover(self) -> bool:
+        """After an exception: free what can be freed, and say whether the device still answers."""
+
+
+class RunSummary(dict[str, Any]):
+    """Counts of a run: planned, skipped, measured, errors, seconds, reason of the stop."""
+
+
+def point_row(point: Point, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of one measurement of one point."""
+    row = {"record": "point", "point_id": point.point_id, "family": point.family, **point.params, **point.labels}
+    return {**row, "error": None, **values}
+
+
+def run_points(
+    backend: Backend,
+    points: Sequence[Point],
+    file: MeasurementFile,
+    *,
+    deadline: float | None = None,
+    header: Mapping[str, Any] | None = None,
+    marker: Path | None = None,
+    progress: Callable[[int, int, Point], None] | None = None,
+) -> RunSummary:
+    """Measure the points that the file does not hold yet.
+
+    Parameters
+    ----------
+    backend
+        What measures.
+    points
+        In the order in which they are measured.
+    file
+        Where rows go; each point's rows are written before the next point starts.
+    deadline
+        `time.monotonic()` value after which no further point is started.
+    header
+        Added to the backend's own description.
+    marker
+        A file that names the point under way, for a supervisor to read after a crash.
+    progress
+        Called with (done, total, point) before each point.
+
+    Returns
+    -------
+    RunSummary
+        What happened; `alive` is False when the device no longer answers and the process must be replaced.
+    """
+    began = time.monotonic()
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    file.write_header({"date": date, **backend.describe(), **(header or {})})
+    todo = [point for point in points if point.point_id not in file.done]
+    summary = RunSummary(planned=len(points), skipped=len(points) - len(todo), measured=0, errors=0, alive=True)
+    summary["reason"] = "complete"
+    seconds: dict[str, float] = {}
+    for index, point in enumerate(todo):
+        if deadline is not None and time.monotonic() >= deadline:
+            summary["reason"] = "budget"
+            break
+        if progress is not None:
+            progress(index, len(todo), point)
+        if marker is not None:
+            marker.write_text(point.point_id, encoding="utf-8")
+        start = time.monotonic()
+        try:
+            rows = [point_row(point, values) for values in backend.measure(point)]
+        except KeyboardInterrupt:
+            summary["reason"] = "interrupted"
+            break
+        except Exception as error:  # a failed point is a row, whatever its cause: data already taken must survive
+            rows = [point_row(point, {"backend": None, "error": f"{type(error).__name__}: {error}"[:300]})]
+            summary["alive"] = backend.recover()
+        rows = rows or [point_row(point, {"backend": None, "error": "no candidate kernel"})]
+        seconds[point.family] = seconds.get(point.family, 0.0) + time.monotonic() - start
+        rows[-1]["wall_s"] = time.monotonic() - start
+        summary["measured"] += 1
+        summary["errors"] += all(row["error"] is not None for row in rows)
+        file.append(rows)
+        if not summary["alive"]:
+            summary["reason"] = "device lost"
+            break
+    if marker is not None:
+        marker.unlink(missing_ok=True)
+    summary["seconds"] = time.monotonic() - began
+    summary["family_seconds"] = seconds
+    file.append([{"record": "end", **summary}])
+    return summary
