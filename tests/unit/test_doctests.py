@@ -6,6 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import pkgutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +66,11 @@ def test_compiled_examples(name, text):
     test = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
     report: list[str] = []
     assert doctest.DocTestRunner().run(test, out=report.append).failed == 0, "".join(report)
+
+
+def test_readme_examples():
+    readme = Path(__file__).parents[2] / "README.md"
+    assert doctest.testfile(str(readme), module_relative=False, encoding="utf-8").failed == 0
 
 
 def test_everything_public_is_documented():

@@ -130,14 +130,18 @@ def plan(
     if as_json:
         print_json(answer.to_dict())
         return
-    show(stdout(), answer, loaded, rows)
-    print_calibrations(
-        stdout(), [(device.name, device.with_calibration(calibration).calibration) for device in devices]
-    )
+    behind = [(device.name, device.with_calibration(calibration).calibration) for device in devices]
+    show(stdout(), answer, loaded, behind, rows)
 
 
-def show(console: Console, answer: roofsim.Plan, model: roofsim.Model, rows: int) -> None:
-    """Print a plan for a person: the table, the answer in words, or the nearest misses."""
+def show(
+    console: Console,
+    answer: roofsim.Plan,
+    model: roofsim.Model,
+    behind: list[tuple[str, roofsim.Calibration]],
+    rows: int,
+) -> None:
+    """Print a plan for a person: the table and the answer in words, or the nearest misses; then what it rests on."""
     request = answer.request
     limits = [
         f"{name} <= {duration(request[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if request[key]
@@ -152,6 +156,7 @@ def show(console: Console, answer: roofsim.Plan, model: roofsim.Model, rows: int
         _show_misses(console, answer, rows)
     console.print()
     console.print(Text("Left out: queueing, and requests of different lengths.", style="dim"))
+    print_calibrations(console, behind)
 
 
 def _show_options(console: Console, answer: roofsim.Plan, model: roofsim.Model, rows: int) -> None:

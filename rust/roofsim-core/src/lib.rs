@@ -20,3 +20,8 @@ pub mod sweep;
 pub mod workload;
 
 pub use error::{Error, Result};
+
+/// The README's Rust snippet must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
