@@ -82,8 +82,8 @@ def plan(
     """Find every layout and format that serves a workload within its latencies, ranked.
 
     For each way the largest batch that holds the latencies in steady state is found: of every ``output_tokens`` steps,
-    ``N = ceil(B input_tokens / (max_num_batched_tokens - B))`` take in the prompts of the requests that replace finished
-    ones, the rest are pure decodes at ``input_tokens + output_tokens / 2``. TPOT is the mean step, TTFT is
+    ``N = ceil(B input_tokens / (max_num_batched_tokens - B))`` take in the prompts of the requests that replace
+    finished ones, the rest are pure decodes at ``input_tokens + output_tokens / 2``. TPOT is the mean step, TTFT is
     ``ceil(input_tokens / (max_num_batched_tokens - B))`` mixed steps. Leaves out queueing and request variety.
 
     Parameters

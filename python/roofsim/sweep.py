@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,8 @@ __all__ = ["Columns", "Front", "SweepSpace", "TopK"]
 DEFAULT_COLUMNS = ("time_s", "bound", "tokens_per_s_per_gpu", "fits", "status")
 MAX_BYTES = 4 << 30
 """Largest result that `SweepSpace.run` returns without being asked for more."""
+
+_DTYPES = {"float": np.float64, "count": np.uint64, "flag": np.bool_, "code": np.uint32}
 
 _AXES: dict[str, Any] = {
     "models": None,
@@ -65,7 +67,8 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
     """The result of a sweep: one masked array per column, rows in the order of the space.
 
     A row that no engine would run is masked in every result column; its axes and its ``status`` stand. Numbers are
-    shared with the core without a copy; names (``bound``, ``status``, models) become fixed-width strings when asked for.
+    shared with the core without a copy; names (``bound``, ``status``, models) become fixed-width strings when
+    asked for.
     """
 
     def __init__(
@@ -215,7 +218,9 @@ class SweepSpace:
     'h100-sxm'
     """
 
-    def __init__(self, models: Any, accelerators: Any, *, prices: Mapping[str, float] | None = None, **axes: Any) -> None:
+    def __init__(
+        self, models: Any, accelerators: Any, *, prices: Mapping[str, float] | None = None, **axes: Any
+    ) -> None:
         for name in axes:
             if name not in _AXES:
                 raise SpecError(name, repr(axes[name]), f"is no axis; the axes are {', '.join(_AXES)}")
@@ -276,8 +281,16 @@ class SweepSpace:
             On Ctrl-C, within a tenth of a second.
         """
         names = [columns] if isinstance(columns, str) else list(columns)
-        arrays, null = self._space.run(names, max_bytes, _threads(num_threads), progress)
-        return Columns(arrays, null)
+        rows, layout = self._space.layout(names, max_bytes)
+        # NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
+        arrays: list[NDArray[Any]] = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
+        null = np.empty(rows, dtype=np.bool_)
+        codes = self._space.run(names, arrays, null, _threads(num_threads), progress)
+        filled = [
+            (name, array, code if kind == "code" else None, nullable)
+            for (name, kind, nullable), array, code in zip(layout, arrays, codes, strict=True)
+        ]
+        return Columns(filled, null)
 
     def top_k(
         self,
@@ -342,6 +355,6 @@ def device_prices(
         if device.name in own:
             found.append((float(own[device.name]), "given"))
         else:
-            price = device.usd_per_hour(kind)
-            found.append((price, kind if price is not None else "unknown"))
-    return cast("list[tuple[float | None, str]]", found)
+            typical = device.usd_per_hour(kind)
+            found.append((typical, kind if typical is not None else "unknown"))
+    return found

@@ -8,8 +8,8 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
-from roofsim._core import Accelerator
 
+from roofsim._core import Accelerator
 from roofsim.catalog import accelerators
 from roofsim.catalog.accelerators import DIRECTORY, accelerator_names, fold, read_accelerator
 from roofsim.errors import SpecError

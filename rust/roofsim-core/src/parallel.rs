@@ -80,6 +80,7 @@ pub struct Infeasible {
 
 impl Infeasible {
     /// Builds one.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers and names alike")]
     pub fn new(status: Status, field: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
         Self { status, field, value: value.to_string(), rule: rule.into() }
     }

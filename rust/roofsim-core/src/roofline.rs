@@ -117,6 +117,18 @@ impl OpCost {
     }
 }
 
+/// The larger of two numbers that are not NaN: one instruction, where `f64::max` needs three for its NaN rule.
+#[inline(always)]
+pub const fn larger(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
+/// The smaller of two numbers that are not NaN.
+#[inline(always)]
+pub const fn smaller(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
 /// `1 / x`, rounded up, so that `y * reciprocal(x)` is never below `y / x` and a bound stays a bound.
 pub fn reciprocal(x: f64) -> f64 {
     let r = 1.0 / x;

@@ -18,7 +18,24 @@ use crate::calibration::{PyCalibration, choose};
 use crate::cost::PyOpCost;
 use crate::error::{IntoPython, spec};
 
-/// An accelerator with the calibration it is costed under.
+/// An accelerator as its datasheet describes it, with the calibration its operations are costed under.
+///
+/// Keyword arguments are the fields of a spec file; `name`, `memory_bytes`, `memory_bandwidth_bytes_per_s` and one entry of
+/// `peak_flops_per_s` are required, everything else stays unknown when absent. Link bandwidth is per direction; peaks are
+/// dense. `Accelerator.load` reads the catalogue, files and mappings.
+///
+/// Raises
+/// ------
+/// SpecError
+///     A field is missing, unknown, of the wrong type or beyond its limit; field, value and rule are named.
+///
+/// Examples
+/// --------
+/// >>> import roofsim as rs
+/// >>> ours = rs.Accelerator(name="ours", memory_bytes=10**11, memory_bandwidth_bytes_per_s=4e12,
+/// ...                       peak_flops_per_s={"bf16": 1e15})
+/// >>> ours.balance("bf16")
+/// 250.0
 #[pyclass(name = "Accelerator", module = "roofsim", frozen, from_py_object)]
 #[derive(Clone)]
 pub(crate) struct PyAccelerator {
@@ -43,7 +60,32 @@ impl PyAccelerator {
         Self::read(py, None, fields)
     }
 
-    /// Read a catalogue name, a spec file or a mapping; keyword arguments replace fields.
+    /// Read a catalogue name, a spec file or a mapping; keyword arguments replace its fields.
+    ///
+    /// Parameters
+    /// ----------
+    /// source : str, path, mapping or Accelerator, optional
+    ///     A name as people type it (`h100-sxm`, `NVIDIA H100 80GB HBM3`), a .toml or .json file, or the fields.
+    /// **fields
+    ///     Fields of a spec file, each replacing the one read.
+    ///
+    /// Returns
+    /// -------
+    /// Accelerator
+    ///     Under its default calibration: its own constants where it was measured, else borrowed ones that say so.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     The name is unknown or means several entries (they are named), the file cannot be read, or a field is wrong.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Accelerator.load("h100-sxm").memory_bandwidth_bytes_per_s
+    /// 3350000000000.0
+    /// >>> rs.Accelerator.load("h100-sxm", name="h100-fast", memory_bandwidth_bytes_per_s=5e12).balance("bf16")
+    /// 197.8
     #[classmethod]
     #[pyo3(signature = (source = None, **fields))]
     fn load(
@@ -58,13 +100,28 @@ impl PyAccelerator {
         }
     }
 
-    /// Typical price of one device-hour in US dollars: the median of the known prices of a kind; None where none is.
+    /// Typical price of one device-hour in US dollars: the median of the catalogue's prices of one kind; None where none is known.
+    ///
+    /// Parameters
+    /// ----------
+    /// kind : str
+    ///     `on-demand`, `reserved` or `cost-of-ownership`; kinds are never mixed.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     The kind does not exist.
     #[pyo3(signature = (kind = "on-demand"))]
     fn usd_per_hour(&self, kind: &str) -> PyResult<Option<f64>> {
         self.inner.usd_per_hour(kind).python()
     }
 
     /// Read the JSON text of a spec.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     As the class.
     #[staticmethod]
     fn from_json(text: &str) -> PyResult<Self> {
         let inner = Arc::new(Accelerator::from_json(text).python()?);
@@ -72,11 +129,28 @@ impl PyAccelerator {
         Ok(Self { inner, calibration })
     }
 
+    /// JSON text of the spec that `from_json` reads back equal; the calibration is not part of it.
     fn to_json(&self) -> String {
         self.inner.to_json()
     }
 
-    /// The same device under another calibration: "ideal", "calibrated", a file or a Calibration.
+    /// The same device under another calibration.
+    ///
+    /// Parameters
+    /// ----------
+    /// calibration : str, path, mapping or Calibration
+    ///     `ideal` (the bare roofline), `calibrated` (the device's default), a calibration's name, file or contents.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     As `Calibration.load`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Accelerator.load("h100-sxm").with_calibration("ideal").gemm(m=1, n=8192, k=8192).bound
+    /// 'memory'
     fn with_calibration(&self, py: Python<'_>, calibration: &Bound<'_, PyAny>) -> PyResult<Self> {
         let chosen = choose(py, Some(calibration), &self.inner)?;
         Ok(Self {
@@ -85,47 +159,55 @@ impl PyAccelerator {
         })
     }
 
+    /// The calibration in force.
     #[getter]
     fn calibration(&self) -> PyCalibration {
         PyCalibration { inner: Arc::clone(&self.calibration) }
     }
 
+    /// Catalogue name, lower case with the variant.
     #[getter]
     fn name(&self) -> &str {
         &self.inner.name
     }
 
+    /// Maker; `unknown` where the spec names none.
     #[getter]
     fn vendor(&self) -> &str {
         &self.inner.vendor
     }
 
+    /// Architecture family, by which unmeasured devices borrow a calibration.
     #[getter]
     fn family(&self) -> &str {
         &self.inner.family
     }
 
+    /// Streaming multiprocessors, compute units or cores; None where unknown.
     #[getter]
     fn num_compute_units(&self) -> Option<u64> {
         self.inner.num_compute_units
     }
 
+    /// Device memory as the driver reports it, bytes.
     #[getter]
     fn memory_bytes(&self) -> u64 {
         self.inner.memory_bytes
     }
 
+    /// Peak memory bandwidth W, bytes/s.
     #[getter]
     fn memory_bandwidth_bytes_per_s(&self) -> f64 {
         self.inner.memory_bandwidth_bytes_per_s
     }
 
+    /// Board power limit, watts; None where unknown.
     #[getter]
     fn power_w(&self) -> Option<f64> {
         self.inner.power_w
     }
 
-    /// Dense peaks by dtype, FLOP/s.
+    /// Dense peaks P by dtype, FLOP/s (never 2:4-sparse).
     #[getter]
     fn peak_flops_per_s<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let peaks = PyDict::new(py);
@@ -135,12 +217,66 @@ impl PyAccelerator {
         Ok(peaks)
     }
 
-    /// Machine balance P / W in FLOPs per byte.
+    /// Machine balance (ridge point) I* = P / W, FLOP per byte: below it an operation is memory-bound, above it compute-bound.
+    ///
+    /// Leaves out caches and what kernels reach: both terms are datasheet peaks. Source: Williams, Waterman, Patterson,
+    /// "Roofline", CACM 52(4), 2009.
+    ///
+    /// Parameters
+    /// ----------
+    /// dtype : str
+    ///     Operand type.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError, UnsupportedError
+    ///     The dtype is unknown, or the device lists no peak for it.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> round(rs.Accelerator.load("h100-sxm").balance("bf16"), 1)
+    /// 295.2
     #[pyo3(signature = (dtype = "bf16"))]
     fn balance(&self, dtype: &str) -> PyResult<f64> {
         self.inner.balance(compute_dtype("dtype", dtype)?).python()
     }
 
+    /// Cost of a matrix product: m rows times an n by k weight, at burst rates.
+    ///
+    /// F = 2 m n k FLOPs; bytes = inputs m k, weight n k and outputs m n, each moved once. In `ideal` the time is
+    /// max(F / P, bytes / W), a bound for cold caches; otherwise the calibration's law, never below it.
+    ///
+    /// Parameters
+    /// ----------
+    /// m, n, k : int
+    ///     Rows, output features, input features; 1 to 2^32.
+    /// dtype : str
+    ///     Operand type: picks the peak P.
+    /// weight_dtype : str, optional
+    ///     Storage of the weight; as `dtype` by default.
+    ///
+    /// Returns
+    /// -------
+    /// OpCost
+    ///
+    /// Raises
+    /// ------
+    /// SpecError, UnsupportedError
+    ///     A size out of range, an unknown format, a dtype without a peak on this device.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out bias, fused activations and sustained clocks (an operation is priced at burst, a step at sustained rates).
+    /// Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> h100 = rs.Accelerator.load("h100-sxm").with_calibration("ideal")
+    /// >>> op = h100.gemm(m=8192, n=8192, k=8192)
+    /// >>> op.flops, op.bytes, op.bound
+    /// (1099511627776.0, 402653184.0, 'compute')
     #[pyo3(signature = (*, m, n, k, dtype = "bf16", weight_dtype = None))]
     fn gemm(
         &self,
@@ -156,6 +292,49 @@ impl PyAccelerator {
         Ok(self.cost("gemm", op.cost(m)))
     }
 
+    /// Cost of causal attention of a uniform batch against its KV cache, at burst rates.
+    ///
+    /// Query row i of q attends to S - q + i + 1 keys: F = 2 H (h + h_v) times the attended pairs, no full square. Bytes: queries
+    /// and outputs once, the keys and values of every sequence once.
+    ///
+    /// Parameters
+    /// ----------
+    /// batch_size : int
+    ///     Sequences.
+    /// query_tokens, context_tokens : int
+    ///     New rows of each sequence, and its context S, which counts them.
+    /// num_heads, num_kv_heads, head_dim : int
+    ///     Query heads H, KV heads K (a divisor of H) and head width h.
+    /// v_head_dim : int, optional
+    ///     Width of a value head; `head_dim` by default.
+    /// dtype, kv_cache_dtype : str
+    ///     Operand type and storage of the cache.
+    /// sliding_window : int, optional
+    ///     Tokens a row sees, itself included; all by default.
+    ///
+    /// Returns
+    /// -------
+    /// OpCost
+    ///
+    /// Raises
+    /// ------
+    /// SpecError, UnsupportedError
+    ///     A size out of range, query_tokens above context_tokens, heads that do not divide, an unknown or unsupported format.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out latent attention (a `Deployment` costs it), prefixes shared between sequences, and the projections.
+    /// Source: Dao, "FlashAttention-2", 2023 (one pass over keys and values, no score matrix in memory).
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> h100 = rs.Accelerator.load("h100-sxm").with_calibration("ideal")
+    /// >>> shape = dict(batch_size=1, context_tokens=4096, num_heads=64, num_kv_heads=8, head_dim=128)
+    /// >>> h100.attention(query_tokens=1, **shape).bound, h100.attention(query_tokens=4096, **shape).bound
+    /// ('memory', 'compute')
+    /// >>> h100.attention(query_tokens=4096, **shape).flops  # 2 x 64 x (128 + 128) x 4096 x 4097 / 2
+    /// 274945015808.0
     #[pyo3(signature = (*, batch_size, query_tokens, context_tokens, num_heads, num_kv_heads, head_dim,
                         v_head_dim = None, dtype = "bf16", kv_cache_dtype = "bf16", sliding_window = None))]
     #[expect(clippy::too_many_arguments, reason = "the shape of attention")]
@@ -202,6 +381,46 @@ impl PyAccelerator {
         Ok(self.cost("attention", op.request_cost(batch, request)))
     }
 
+    /// Cost of the routed experts of one mixture-of-experts projection, at burst rates.
+    ///
+    /// F = 2 num_tokens experts_per_token n k. The weights of the experts that are hit are read once: E (1 - (1 - k/E)^tokens)
+    /// of them are expected under uniform routing.
+    ///
+    /// Parameters
+    /// ----------
+    /// num_tokens : int
+    ///     Rows before routing.
+    /// num_experts, experts_per_token : int
+    ///     Experts E, and how many each row visits.
+    /// n, k : int
+    ///     Output and input features of one expert.
+    /// dtype : str
+    ///     Operand type.
+    /// weight_dtype : str, optional
+    ///     Storage of the weights; as `dtype` by default.
+    /// active_experts : int, optional
+    ///     Distinct experts hit; their expected number by default.
+    ///
+    /// Returns
+    /// -------
+    /// OpCost
+    ///
+    /// Raises
+    /// ------
+    /// SpecError, UnsupportedError
+    ///     A size out of range, more active experts than there are, an unknown or unsupported format.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out skewed routing and the router itself; `active_experts` prices a given skew.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> h100 = rs.Accelerator.load("h100-sxm").with_calibration("ideal")
+    /// >>> op = h100.grouped_gemm(num_tokens=16, num_experts=8, experts_per_token=2, n=14336, k=4096)
+    /// >>> op.flops, op.bound
+    /// (3758096384.0, 'memory')
     #[pyo3(signature = (*, num_tokens, num_experts, experts_per_token, n, k, dtype = "bf16", weight_dtype = None,
                         active_experts = None))]
     #[expect(clippy::too_many_arguments, reason = "the shape of a grouped GEMM")]
@@ -243,6 +462,31 @@ impl PyAccelerator {
         Ok(self.cost("grouped_gemm", op.cost(dimension("num_tokens", num_tokens)?)))
     }
 
+    /// Cost of a kernel that only moves memory: (read_bytes + write_bytes) / W, plus a launch where the calibration has one.
+    ///
+    /// Parameters
+    /// ----------
+    /// read_bytes, write_bytes : float
+    ///     Bytes from and to device memory; 0 to 9e15.
+    ///
+    /// Returns
+    /// -------
+    /// OpCost
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     A size out of range.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out the arithmetic, which never binds such kernels.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Accelerator.load("h100-sxm").with_calibration("ideal").elementwise(read_bytes=3.35e9, write_bytes=0).time_s
+    /// 0.001
     #[pyo3(signature = (*, read_bytes, write_bytes))]
     fn elementwise(&self, read_bytes: &Bound<'_, PyAny>, write_bytes: &Bound<'_, PyAny>) -> PyResult<PyOpCost> {
         let bytes = |field, value| {
@@ -257,6 +501,40 @@ impl PyAccelerator {
         Ok(self.cost("elementwise", ElementwiseOp::new(&self.machine(), total, 0.0).cost(1)))
     }
 
+    /// Cost of a collective between equal devices: the better of ring and tree, hops times latency plus bytes over the link.
+    ///
+    /// A ring all-reduce of n devices moves 2 (n - 1) / n of the buffer over each link, in 2 (n - 1) hops.
+    ///
+    /// Parameters
+    /// ----------
+    /// kind : str
+    ///     `all_reduce`, `all_gather`, `reduce_scatter`, `all_to_all` or `point_to_point`.
+    /// num_bytes : float
+    ///     Size of the whole buffer (`all_to_all`: of one rank's), bytes.
+    /// num_devices : int
+    ///     Ranks.
+    ///
+    /// Returns
+    /// -------
+    /// OpCost
+    ///     Its time is in `network_s`.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError, UnsupportedError
+    ///     An unknown kind, a size out of range, or no link that joins so many devices.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out in-network reduction, contention and topology inside the link. Sources: Thakur, Rabenseifner, Gropp, "Optimization
+    /// of Collective Communication Operations in MPICH", 2005; Patarasuk and Yuan, "Bandwidth optimal all-reduce", 2009.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> op = rs.Accelerator.load("h100-sxm").with_calibration("ideal").collective("all_reduce", num_bytes=1e9, num_devices=8)
+    /// >>> round(1e3 * op.time_s, 2)  # 2 x 7/8 x 1 GB / 450 GB/s
+    /// 3.89
     #[pyo3(signature = (kind, *, num_bytes, num_devices))]
     fn collective(
         &self,

@@ -12,7 +12,7 @@ pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
     if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text }
 }
 
-/// A whole number of at least 0: a Python or NumPy integer, never a bool or a float.
+/// A whole number of at least 0: a Python or `NumPy` integer, never a bool or a float.
 pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     const RULE: &str = "must be a whole number of at least 0 and below 2^64";
     if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyFloat>() {

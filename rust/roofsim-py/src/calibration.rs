@@ -10,6 +10,14 @@ use roofsim_core::hardware::Accelerator;
 use crate::error::IntoPython;
 
 /// Which law with which constants stands for a device, a kernel library and a dtype.
+///
+/// A calibration never prices an operation below the bare roofline: efficiencies lie in (0, 1], overheads are not negative.
+///
+/// Examples
+/// --------
+/// >>> import roofsim as rs
+/// >>> rs.Accelerator.load("h100-sxm").calibration.provenance["basis"]
+/// 'prototype'
 #[pyclass(name = "Calibration", module = "roofsim", frozen, from_py_object)]
 #[derive(Clone)]
 pub(crate) struct PyCalibration {
@@ -18,45 +26,60 @@ pub(crate) struct PyCalibration {
 
 #[pymethods]
 impl PyCalibration {
-    /// The bare roofline.
+    /// The bare roofline: datasheet rates, no overhead. A provable lower bound for cold caches, not a prediction.
     #[staticmethod]
     fn ideal() -> Self {
         Self { inner: Arc::new(Calibration::ideal()) }
     }
 
-    /// Read a calibration file, a mapping, or its JSON text.
+    /// Read a calibration in the box by name, a .json file, or a mapping.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     The name or file is unknown, or a constant would break a law (field, value and rule are named).
     #[classmethod]
     fn load(_cls: &Bound<'_, PyType>, py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
         let read = py.import("roofsim.catalog")?.getattr("read_calibration")?;
         Self::from_json(&read.call1((source,))?.extract::<String>()?)
     }
 
-    /// Read JSON text.
+    /// Read JSON text as `to_json` writes it.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     As `Calibration.load`.
     #[staticmethod]
     fn from_json(text: &str) -> PyResult<Self> {
         Ok(Self { inner: Arc::new(Calibration::from_json(text).python()?) })
     }
 
+    /// JSON text that `from_json` reads back equal.
     fn to_json(&self) -> String {
         self.inner.to_json()
     }
 
+    /// Name: device, kernel library, basis.
     #[getter]
     fn name(&self) -> &str {
         &self.inner.name
     }
 
+    /// Kernel library whose kernels were timed.
     #[getter]
     fn kernel_library(&self) -> &str {
         &self.inner.kernel_library
     }
 
-    /// Stated coverage of the intervals.
+    /// Stated coverage of the intervals, 0.8 for 80%; 1 for the bound, which is not uncertain.
     #[getter]
     fn coverage(&self) -> f64 {
         self.inner.intervals.coverage
     }
 
+    /// Where the constants come from: `basis` (`ideal`, `prototype`, `measured` or `borrowed`), `device`, `software`, `date`,
+    /// `num_points` (0 where unknown) and `note`.
     #[getter]
     fn provenance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (p, row) = (&self.inner.provenance, PyDict::new(py));

@@ -11,32 +11,46 @@ macro_rules! cost_getters {
     ($class:ty { $($extra:item)* }) => {
         #[pymethods]
         impl $class {
+            /// Predicted time, seconds; the bound itself in `ideal`.
             #[getter]
             fn time_s(&self) -> f64 { self.cost.time_s }
+            /// Lower end of the interval, seconds; never below `ideal_s`.
             #[getter]
             fn time_low_s(&self) -> f64 { self.cost.time_low_s }
+            /// Upper end of the interval, seconds.
             #[getter]
             fn time_high_s(&self) -> f64 { self.cost.time_high_s }
+            /// The bare roofline's time, seconds: a lower bound for cold caches.
             #[getter]
             fn ideal_s(&self) -> f64 { self.cost.ideal_s }
+            /// Time of the arithmetic at its calibrated rate, seconds.
             #[getter]
             fn compute_s(&self) -> f64 { self.cost.compute_s }
+            /// Time of the memory traffic at its calibrated rate, seconds.
             #[getter]
             fn memory_s(&self) -> f64 { self.cost.memory_s }
+            /// Time of the link traffic, seconds.
             #[getter]
             fn network_s(&self) -> f64 { self.cost.network_s }
+            /// Time of launches, waves and reductions, seconds.
             #[getter]
             fn overhead_s(&self) -> f64 { self.cost.overhead_s }
+            /// The largest part: `compute`, `memory`, `network` or `overhead`.
             #[getter]
             fn bound(&self) -> &'static str { self.cost.bound().name() }
+            /// FLOPs (a multiply and an add are two).
             #[getter]
             fn flops(&self) -> f64 { self.cost.flops }
+            /// Bytes to and from device memory.
             #[getter]
             fn bytes(&self) -> f64 { self.cost.bytes }
+            /// FLOPs per byte of memory traffic; NaN where there is neither.
             #[getter]
             fn arithmetic_intensity(&self) -> f64 { self.cost.arithmetic_intensity() }
+            /// Model FLOPs utilisation: sum of F / P over the time, each F at the peak of its own dtype.
             #[getter]
             fn mfu(&self) -> f64 { self.cost.mfu() }
+            /// Model bandwidth utilisation: bytes / (W time).
             #[getter]
             fn mbu(&self) -> f64 { self.cost.mbu(self.seconds_per_byte) }
             $($extra)*
@@ -44,7 +58,15 @@ macro_rules! cost_getters {
     };
 }
 
-/// Cost of one operation on one device.
+/// Cost of running one operation once on one device.
+///
+/// `compute_s` and `memory_s` are efficiency-adjusted; `time_s` is not their sum, since arithmetic and traffic overlap.
+///
+/// Examples
+/// --------
+/// >>> import roofsim as rs
+/// >>> rs.Accelerator.load("h100-sxm").with_calibration("ideal").gemm(m=8192, n=8192, k=8192)
+/// OpCost(gemm x1: 1111.741 us, compute-bound, 1.0995e12 FLOPs, 4.0265e8 bytes)
 #[pyclass(name = "OpCost", module = "roofsim", frozen)]
 pub(crate) struct PyOpCost {
     pub(crate) name: &'static str,
@@ -54,8 +76,10 @@ pub(crate) struct PyOpCost {
 }
 
 cost_getters!(PyOpCost {
+    /// Operation, as engines name it.
     #[getter]
     fn name(&self) -> &'static str { self.name }
+    /// How often it runs in the step.
     #[getter]
     fn count(&self) -> u64 { self.count }
     fn __repr__(&self) -> String {
@@ -67,7 +91,15 @@ cost_getters!(PyOpCost {
     }
 });
 
-/// Cost of one forward step of a deployment.
+/// Cost of one forward step of a deployment, on its slowest rank: the sum of its operations, each times its count.
+///
+/// Examples
+/// --------
+/// >>> import roofsim as rs
+/// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
+/// >>> step = dep.decode(batch_size=32, context_tokens=4096)
+/// >>> max(step.ops, key=lambda op: op.count * op.time_s).name
+/// 'gate_up_proj'
 #[pyclass(name = "StepCost", module = "roofsim", frozen)]
 pub(crate) struct PyStepCost {
     pub(crate) deployment: Arc<Deployment>,

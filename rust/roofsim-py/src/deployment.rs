@@ -17,7 +17,32 @@ use crate::cost::PyStepCost;
 use crate::error::{IntoPython, spec};
 use crate::model::PyModel;
 
-/// A model on accelerators in a layout with formats.
+/// A model on accelerators in a layout with formats: compiled once, then costed per step.
+///
+/// Parameters
+/// ----------
+/// model, accelerator
+///     What `Model.load` and `Accelerator.load` read.
+/// tensor_parallel_size, pipeline_parallel_size, data_parallel_size, expert_parallel_size : int, optional
+///     Parallel sizes, 1 by default. Experts spread over tensor times data ranks; KV heads beyond their number are replicated.
+/// weight_dtype, kv_cache_dtype : str, optional
+///     Storage of projections and experts, and of the KV cache; None or `auto` is as published.
+/// calibration : str, path, mapping or Calibration, optional
+///     `ideal`, `calibrated`, a name or file; None inherits the accelerator's.
+/// engine : str
+///     Whose runtime rules hold: `ideal` or `vllm`.
+///
+/// Raises
+/// ------
+/// SpecError, UnsupportedError
+///     A value out of range, or a configuration no engine would run: heads that do not divide, a format the device lacks, no
+///     link that joins the ranks.
+///
+/// Examples
+/// --------
+/// >>> import roofsim as rs
+/// >>> rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
+/// Deployment("llama-3.1-70b" on 4 x "h100-sxm", TP 4 PP 1 DP 1 EP 1, ideal)
 #[pyclass(name = "Deployment", module = "roofsim", frozen)]
 pub(crate) struct PyDeployment {
     inner: Arc<Deployment>,
@@ -69,57 +94,97 @@ impl PyDeployment {
         Ok(Self { inner: Arc::new(inner), model, accelerator })
     }
 
+    /// The model, as it was given.
     #[getter]
     fn model(&self) -> PyModel {
         self.model.clone()
     }
 
+    /// The device.
     #[getter]
     fn accelerator(&self) -> PyAccelerator {
         self.accelerator.clone()
     }
 
+    /// The calibration in force.
     #[getter]
     fn calibration(&self) -> PyCalibration {
         PyCalibration { inner: Arc::clone(&self.inner.calibration) }
     }
 
+    /// Ranks that share every layer.
     #[getter]
     fn tensor_parallel_size(&self) -> u64 {
         self.inner.layout.tensor
     }
 
+    /// Stages.
     #[getter]
     fn pipeline_parallel_size(&self) -> u64 {
         self.inner.layout.pipeline
     }
 
+    /// Replicas.
     #[getter]
     fn data_parallel_size(&self) -> u64 {
         self.inner.layout.data
     }
 
+    /// Ranks that share the experts.
     #[getter]
     fn expert_parallel_size(&self) -> u64 {
         self.inner.layout.expert
     }
 
+    /// Devices: tensor times pipeline times data.
     #[getter]
     fn num_devices(&self) -> u64 {
         self.inner.layout.num_devices()
     }
 
+    /// Storage of the KV cache in force.
     #[getter]
     fn kv_cache_dtype(&self) -> &'static str {
         self.inner.kv_format.name()
     }
 
+    /// Whose runtime rules hold.
     #[getter]
     fn engine(&self) -> &'static str {
         self.inner.engine.name()
     }
 
-    /// One forward step over a flat batch of (query_tokens, context_tokens).
+    /// Cost of one forward step over a flat batch, at sustained rates.
+    ///
+    /// Every operation is costed once for the rows of the whole batch, attention for each request's context; the step is their
+    /// sum: weights are read once whatever the batch. Only the last row of each request passes the head.
+    ///
+    /// Parameters
+    /// ----------
+    /// requests : iterable of (int, int)
+    ///     (query_tokens, context_tokens) of each request; the context counts the new tokens.
+    ///
+    /// Returns
+    /// -------
+    /// StepCost
+    ///     Exact counts; time is a bound in `ideal`, else a prediction with an interval.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     No request, a pair that is none, query_tokens of 0 or above context_tokens, a count beyond its limit.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out queueing, the sampler, host work of the engine and communication hidden behind arithmetic. FLOPs and bytes are of
+    /// the slowest rank; under pipeline parallelism the time is the latency through all stages.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
+    /// >>> dep.step([(1, 4096)] * 32).bound, dep.step([(1, 4096)] * 32 + [(512, 512)]).bound
+    /// ('memory', 'compute')
     fn step(&self, requests: &Bound<'_, PyAny>) -> PyResult<PyStepCost> {
         const RULE: &str = "must be a sequence of (query_tokens, context_tokens) pairs of whole numbers";
         let mut batch = Batch::default();
@@ -136,14 +201,78 @@ impl PyDeployment {
         Ok(self.cost(batch))
     }
 
-    /// One decode step: every sequence adds one token to a context that counts it.
+    /// Cost of one decode step: every sequence adds one token to a context that counts it. Equals `step([(1, S)] * B)`.
+    ///
+    /// The floor is (weights + B S kv_bytes_per_token) / W over the tensor-parallel ranks: batching is nearly free until
+    /// arithmetic catches up, and long contexts make the KV reads dominate.
+    ///
+    /// Parameters
+    /// ----------
+    /// batch_size : int
+    ///     Sequences B per data-parallel replica; at least 1.
+    /// context_tokens : int
+    ///     Context S of each, the new token included; at least 1.
+    ///
+    /// Returns
+    /// -------
+    /// StepCost
+    ///     Exact counts; time is a bound in `ideal`, else a prediction with an interval.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     A count that is no whole number or out of range.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out queueing, the sampler, host work of the engine and communication hidden behind arithmetic. FLOPs and bytes are of
+    /// the slowest rank; under pipeline parallelism the time is the latency through all stages. Source: Pope et al., "Efficiently Scaling Transformer Inference", 2022.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
+    /// >>> step = dep.decode(batch_size=32, context_tokens=4096)
+    /// >>> round(1e3 * step.time_s, 1), step.bound
+    /// (14.1, 'memory')
     #[pyo3(signature = (*, batch_size, context_tokens))]
     fn decode(&self, batch_size: &Bound<'_, PyAny>, context_tokens: &Bound<'_, PyAny>) -> PyResult<PyStepCost> {
         let request = Request::new(1, count("context_tokens", context_tokens)?).python()?;
         Ok(self.cost(Batch::uniform(count("batch_size", batch_size)?, request).python()?))
     }
 
-    /// One prefill step of whole prompts, `cached_tokens` of each already in the cache.
+    /// Cost of one prefill step of whole prompts. Equals `step([(prompt - cached, prompt)] * B)`.
+    ///
+    /// Parameters
+    /// ----------
+    /// prompt_tokens : int
+    ///     Tokens of each prompt; at least 1.
+    /// batch_size : int, optional
+    ///     Prompts per data-parallel replica; 1 by default.
+    /// cached_tokens : int, optional
+    ///     Tokens of each prompt that are in the cache already; 0 by default, below `prompt_tokens`.
+    ///
+    /// Returns
+    /// -------
+    /// StepCost
+    ///     Exact counts; time is a bound in `ideal`, else a prediction with an interval.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     A count that is no whole number or out of range, everything cached.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out queueing, the sampler, host work of the engine and communication hidden behind arithmetic. FLOPs and bytes are of
+    /// the slowest rank; under pipeline parallelism the time is the latency through all stages. Chunking under a token budget is `roofsim.plan`'s subject.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
+    /// >>> dep.prefill(prompt_tokens=4096).bound
+    /// 'compute'
     #[pyo3(signature = (*, prompt_tokens, batch_size = None, cached_tokens = None))]
     fn prefill(
         &self,
@@ -164,7 +293,44 @@ impl PyDeployment {
         Ok(self.cost(Batch::uniform(count_or("batch_size", batch_size, 1)?, request).python()?))
     }
 
-    /// How many sequences fit, per rank of one replica.
+    /// How many sequences fit, on the fullest rank of one replica.
+    ///
+    /// usable = memory x utilisation; KV pool = usable - weights - activation peak - engine; sequences = pool / bytes of one.
+    ///
+    /// Parameters
+    /// ----------
+    /// mode : str
+    ///     `ideal`: closed form, exact. `runtime`: what vLLM allocates (whole blocks, a null block, its own context).
+    /// gpu_memory_utilization : float, optional
+    ///     Share of device memory the engine may use, above 0 and at most 1; 0.9 by default.
+    /// block_size : int, optional
+    ///     Tokens of one KV block; 16 by default.
+    /// max_num_batched_tokens : int, optional
+    ///     Rows of the largest step, which size the activations; 8192 by default.
+    /// max_num_seqs : int, optional
+    ///     Sequences of the largest step, which size the logits; 1024 by default.
+    ///
+    /// Returns
+    /// -------
+    /// Capacity
+    ///     "Does not fit" is a result with a reason, not an error.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     A value out of range.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out prefix sharing, host offload and fragmentation beyond blocks. The engine's own memory in `runtime` is a mean over
+    /// public startup logs; single ones lie 0.4 GiB around it. Source of the rules: vLLM V1 (`kv_cache_utils`, `gpu_worker`).
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> room = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4).capacity()
+    /// >>> room.fits, room.max_sequences(4096)
+    /// (True, 121)
     #[pyo3(signature = (mode = "ideal", gpu_memory_utilization = None, block_size = None,
                         max_num_batched_tokens = None, max_num_seqs = None))]
     fn capacity(

@@ -1,5 +1,17 @@
 //! Python bindings: convert, leave the GIL, check signals, map errors. No arithmetic.
 
+#![allow(
+    clippy::doc_markdown,
+    clippy::doc_lazy_continuation,
+    clippy::doc_link_with_quotes,
+    reason = "the comments on classes and methods are numpydoc: Python's help() shows them"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    reason = "pyo3 hands arguments over by value and takes results as tuples"
+)]
+
 mod accelerator;
 mod arguments;
 mod calibration;

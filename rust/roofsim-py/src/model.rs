@@ -9,7 +9,19 @@ use roofsim_core::model::{FeedForward, Mixer, Model, Span};
 
 use crate::error::IntoPython;
 
-/// A model read from its own config.json.
+/// What pickle needs: a function and its arguments.
+type Rebuild<'py, 'a> = (Bound<'py, PyAny>, (&'a str, &'a str, Option<&'a str>));
+
+/// A model as its own config.json describes it: layer groups, formats, sizes. Build one with `Model.load`.
+///
+/// All counts are exact integers. Leaves out adapters, draft heads and anything the config does not state.
+///
+/// Examples
+/// --------
+/// >>> import roofsim as rs
+/// >>> model = rs.Model.load("llama-3.1-70b")
+/// >>> model.num_parameters, model.weight_bytes()
+/// (70553706496, 141107412992)
 #[pyclass(name = "Model", module = "roofsim", frozen, from_py_object)]
 #[derive(Clone)]
 pub(crate) struct PyModel {
@@ -20,70 +32,118 @@ pub(crate) struct PyModel {
 
 #[pymethods]
 impl PyModel {
-    /// Read a catalogue name, a path or directory, or a dict.
+    /// Read a catalogue name or Hugging Face id, the path of a config.json or of its directory, or the config as a dict.
+    ///
+    /// Parameters
+    /// ----------
+    /// source : str, path, mapping or Model
+    ///     A name (`roofsim models` lists them), a path, or the config itself. A quantisation file beside the config is read too.
+    ///
+    /// Returns
+    /// -------
+    /// Model
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     The name is unknown (the nearest are given), the file cannot be read, or a field is missing or absurd.
+    /// UnsupportedError
+    ///     No reader knows the architecture (the nearest known are given). No number is ever invented.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Model.load("meta-llama/Llama-3.1-70B")
+    /// Model("llama-3.1-70b", LlamaForCausalLM, 70.55B parameters)
     #[classmethod]
     fn load(_cls: &Bound<'_, PyType>, py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
         Self::coerce(py, source)
     }
 
     /// Read the text of a config.json.
+    ///
+    /// Parameters
+    /// ----------
+    /// config : str
+    ///     JSON text.
+    /// name : str
+    ///     What the model calls itself in results.
+    /// hf_quant_config : str, optional
+    ///     JSON text of TensorRT Model Optimizer's description of the formats.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError, UnsupportedError
+    ///     As `Model.load`.
     #[staticmethod]
     #[pyo3(signature = (config, name = "model", hf_quant_config = None))]
     fn from_json(config: &str, name: &str, hf_quant_config: Option<&str>) -> PyResult<Self> {
         Self::from_config(config, name, hf_quant_config)
     }
 
+    /// Catalogue name, else the directory's or file's name, else what the config calls itself.
     #[getter]
     fn name(&self) -> &str {
         &self.inner.name
     }
 
+    /// The class name under `architectures` in the config.
     #[getter]
     fn architecture(&self) -> &str {
         &self.inner.architecture
     }
 
+    /// Width d of the residual stream, elements.
     #[getter]
     fn hidden_size(&self) -> u64 {
         self.inner.hidden_size
     }
 
+    /// Rows of the embedding, tokens.
     #[getter]
     fn vocab_size(&self) -> u64 {
         self.inner.vocab_size
     }
 
+    /// Decoder layers L, all kinds together.
     #[getter]
     fn num_layers(&self) -> u64 {
         self.inner.num_layers()
     }
 
+    /// Longest context the config declares, tokens; None where it declares none.
     #[getter]
     fn max_context_tokens(&self) -> Option<u64> {
         self.inner.max_context_tokens
     }
 
+    /// Published dtype of activations and of weights that no quantisation covers.
     #[getter]
     fn dtype(&self) -> &'static str {
         self.inner.dtype.name()
     }
 
+    /// Published storage of the KV cache: what `auto` means.
     #[getter]
     fn kv_cache_dtype(&self) -> &'static str {
         self.inner.kv_cache_format.name()
     }
 
+    /// Total parameters, exact: embeddings, head, norms, biases, routers and all experts; scales of quantised weights are not
+    /// parameters. Tied embeddings count once.
     #[getter]
     fn num_parameters(&self) -> PyResult<u64> {
         self.inner.num_parameters().python()
     }
 
+    /// Parameters that one token passes, exact: all but the experts it is not routed to. Embeddings and head count.
     #[getter]
     fn num_active_parameters(&self) -> PyResult<u64> {
         self.inner.num_active_parameters().python()
     }
 
-    /// Distinct layers with their counts.
+    /// Distinct layers in order of appearance, one dict each: `count`, `mixer`, `window` (tokens or None), `feed_forward`,
+    /// `mixer_dtype`, `feed_forward_dtype`.
     #[getter]
     fn layers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let rows = self.inner.kinds.iter().zip(self.inner.counts());
@@ -100,6 +160,28 @@ impl PyModel {
         .collect()
     }
 
+    /// Bytes of all weights, scales of quantised formats included; exact, unsharded.
+    ///
+    /// Parameters
+    /// ----------
+    /// weight_dtype : str, optional
+    ///     Storage of projections and experts (`bf16`, `fp8`, `mxfp4`, ...); embeddings, norms and routers keep theirs. None or
+    ///     `auto`: as published.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     The format is unknown.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Model.load("llama-3.1-70b").weight_bytes("fp8")
+    /// 72656373632
     #[pyo3(signature = (weight_dtype = None))]
     fn weight_bytes(&self, weight_dtype: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         match crate::arguments::weight_format(weight_dtype)? {
@@ -108,17 +190,68 @@ impl PyModel {
         }
     }
 
+    /// Bytes that one token adds to the KV cache over all layers, before any window cuts in; exact, unsharded.
+    ///
+    /// For grouped heads the sum over attention layers of (K h + K h_v) elements: K KV heads of width h and h_v. For latent
+    /// attention one latent and one rotary key per layer.
+    ///
+    /// Parameters
+    /// ----------
+    /// kv_cache_dtype : str
+    ///     Storage; `auto` is as published.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     The format is unknown.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Model.load("llama-3.1-70b").kv_bytes_per_token()  # 80 layers x 2 x 8 heads x 128 x 2 bytes
+    /// 327680
     #[pyo3(signature = (kv_cache_dtype = "bf16"))]
     fn kv_bytes_per_token(&self, kv_cache_dtype: &str) -> PyResult<u64> {
         self.inner.kv_bytes_per_token(self.kv_format(kv_cache_dtype)?).python()
     }
 
+    /// Bytes of the KV cache of one sequence; exact, unsharded, windows and latent layouts applied. Leaves out blocks:
+    /// `Deployment.capacity("runtime")` rounds up to them.
+    ///
+    /// Parameters
+    /// ----------
+    /// context_tokens : int
+    ///     Tokens in the cache.
+    /// kv_cache_dtype : str
+    ///     Storage; `auto` is as published.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     A count that is negative or no whole number, an unknown format.
+    /// CountOverflowError
+    ///     The exact count leaves 64 bits.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Model.load("gpt-oss-20b").kv_cache_bytes(4096)  # half the layers keep 128 tokens
+    /// 103809024
     #[pyo3(signature = (context_tokens, kv_cache_dtype = "bf16"))]
     fn kv_cache_bytes(&self, context_tokens: &Bound<'_, PyAny>, kv_cache_dtype: &str) -> PyResult<u64> {
         let tokens = crate::arguments::count("context_tokens", context_tokens)?;
         self.inner.kv_cache_bytes(tokens, self.kv_format(kv_cache_dtype)?).python()
     }
 
+    /// Bytes of the recurrent state of one sequence, whatever its length; 0 for models of attention only.
     fn state_bytes(&self) -> PyResult<u64> {
         self.inner.state_bytes().python()
     }
@@ -139,7 +272,7 @@ impl PyModel {
         hasher.finish()
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&str, &str, Option<&str>))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Rebuild<'py, '_>> {
         let build = py.get_type::<Self>().getattr("from_json")?;
         Ok((build, (&self.config, &self.inner.name, self.quantisation.as_deref())))
     }

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList};
 use roofsim_core::calibration::Calibration;
 use roofsim_core::capacity::{CapacityLimits, CapacityMode};
 use roofsim_core::engine::Engine;
-use roofsim_core::plan::{Miss, Objective, Offer, Plan, PlanOption, PlanRequest, Workload};
+use roofsim_core::plan::{Limit, Miss, Objective, Offer, Plan, PlanOption, PlanRequest, Workload};
 use roofsim_core::roofline::OpCost;
 
 use crate::accelerator::PyAccelerator;
@@ -134,6 +134,7 @@ fn miss_dict<'py>(py: Python<'py>, m: &Miss) -> PyResult<Bound<'py, PyDict>> {
     row.set_item("expert_parallel_size", m.layout.expert)?;
     row.set_item("weight_dtype", m.weight_format.map_or("auto", |f| f.name()))?;
     row.set_item("kv_cache_dtype", m.kv_format.map_or("auto", |f| f.name()))?;
+    row.set_item("limit", m.limit.map(Limit::name))?;
     row.set_item("reason", &m.reason)?;
     row.set_item("factor", if m.factor.is_finite() { Some(m.factor) } else { None })?;
     Ok(row)

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use numpy::IntoPyArray;
+use numpy::PyReadwriteArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyRange, PyRangeMethods};
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
-use roofsim_core::sweep::{Axis, Column, ColumnData, Filter, Runner, Space, parse_filters};
+use roofsim_core::sweep::{Axis, Column, ColumnKind, Filter, Output, Runner, Space, parse_filters};
 
 use crate::accelerator::PyAccelerator;
 use crate::arguments::{count, each, kv_format, number, shown, text, weight_format};
@@ -92,8 +92,43 @@ fn detached<T: Send>(
     }
 }
 
-/// One column and, where rows are null, the mask.
-type PyColumn = (String, Py<PyAny>, Option<Vec<String>>, bool);
+/// Name, kind, and whether nulls can occur.
+type ColumnLayout = (String, &'static str, bool);
+
+/// A NumPy array that a column is written into.
+enum Target<'py> {
+    Float(PyReadwriteArray1<'py, f64>),
+    Count(PyReadwriteArray1<'py, u64>),
+    Flag(PyReadwriteArray1<'py, bool>),
+    Code(PyReadwriteArray1<'py, u32>),
+}
+
+impl<'py> Target<'py> {
+    fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(array) = array.extract() {
+            return Ok(Self::Float(array));
+        }
+        if let Ok(array) = array.extract() {
+            return Ok(Self::Count(array));
+        }
+        if let Ok(array) = array.extract() {
+            return Ok(Self::Flag(array));
+        }
+        array
+            .extract()
+            .map(Self::Code)
+            .map_err(|_| spec("arrays", shown(array), "must be float64, uint64, bool or uint32"))
+    }
+
+    fn output(&mut self) -> PyResult<Output<'_>> {
+        Ok(match self {
+            Self::Float(array) => Output::Float(array.as_slice_mut()?),
+            Self::Count(array) => Output::Count(array.as_slice_mut()?),
+            Self::Flag(array) => Output::Flag(array.as_slice_mut()?),
+            Self::Code(array) => Output::Code(array.as_slice_mut()?),
+        })
+    }
+}
 
 #[pymethods]
 impl PySpace {
@@ -176,27 +211,42 @@ impl PySpace {
         Ok(out)
     }
 
-    /// All rows: one (name, array, names of codes, nullable) per column, and the null mask.
+    /// Kind of each column (`float`, `count`, `flag`, `code`), names behind codes, and whether nulls can occur; the
+    /// number of rows comes first. Refused above `max_bytes`.
+    fn layout(&self, columns: Vec<String>, max_bytes: u128) -> PyResult<(usize, Vec<ColumnLayout>)> {
+        let columns = parse_columns("columns", &columns)?;
+        let rows = self.inner.checked_rows(&columns, max_bytes).python()?;
+        let kinds = columns.iter().map(|column| {
+            let kind = match column.kind() {
+                ColumnKind::Float => "float",
+                ColumnKind::Count => "count",
+                ColumnKind::Flag => "flag",
+                ColumnKind::Code => "code",
+            };
+            (column.name().to_owned(), kind, !column.is_always_known())
+        });
+        Ok((rows, kinds.collect()))
+    }
+
+    /// Fill one array per column (of the kind and length that `layout` gave) and the null flags; returns the names
+    /// behind the codes of each column.
     fn run(
         &self,
         py: Python<'_>,
         columns: Vec<String>,
-        max_bytes: u128,
+        arrays: Vec<Bound<'_, PyAny>>,
+        null: &Bound<'_, PyAny>,
         num_threads: usize,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<(Vec<PyColumn>, Py<PyAny>)> {
+    ) -> PyResult<Vec<Vec<String>>> {
         let columns = parse_columns("columns", &columns)?;
-        let result = detached(py, progress, |tick| self.inner.run(Runner { num_threads }, &columns, max_bytes, tick))?;
-        let arrays = result.columns.into_iter().map(|(column, data)| {
-            let (array, names) = match data {
-                ColumnData::Float(values) => (values.into_pyarray(py).into_any(), None),
-                ColumnData::Count(values) => (values.into_pyarray(py).into_any(), None),
-                ColumnData::Flag(values) => (values.into_pyarray(py).into_any(), None),
-                ColumnData::Code { codes, names } => (codes.into_pyarray(py).into_any(), Some(names)),
-            };
-            (column.name().to_owned(), array.unbind(), names, !column.is_always_known())
-        });
-        Ok((arrays.collect(), result.null.into_pyarray(py).into_any().unbind()))
+        let mut targets = arrays.iter().map(Target::new).collect::<PyResult<Vec<_>>>()?;
+        let mut null = null.extract::<PyReadwriteArray1<'_, bool>>()?;
+        let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
+        let null = null.as_slice_mut()?;
+        let meta =
+            detached(py, progress, |tick| self.inner.run(Runner::new(num_threads), &columns, outputs, null, tick))?;
+        Ok(meta.into_iter().map(|column| column.names).collect())
     }
 
     /// The k best rows as (value, row) pairs.
@@ -212,7 +262,8 @@ impl PySpace {
         let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
         let column = Column::parse("by", by).python()?;
         let filters = self.filters(&filters)?;
-        let best = detached(py, progress, |tick| self.inner.top_k(Runner { num_threads }, k, column, &filters, tick))?;
+        let best =
+            detached(py, progress, |tick| self.inner.top_k(Runner::new(num_threads), k, column, &filters, tick))?;
         Ok(best.rows)
     }
 
@@ -228,7 +279,7 @@ impl PySpace {
         let objectives = parse_columns("objectives", &objectives)?;
         let filters = self.filters(&filters)?;
         let front =
-            detached(py, progress, |tick| self.inner.pareto(Runner { num_threads }, &objectives, &filters, tick))?;
+            detached(py, progress, |tick| self.inner.pareto(Runner::new(num_threads), &objectives, &filters, tick))?;
         Ok(front.rows)
     }
 }

@@ -110,9 +110,9 @@ impl Accelerator {
         let optional = [
             ("num_compute_units", self.num_compute_units.map(|count| json!(count))),
             ("cache_bytes", self.cache_bytes.map(|bytes| json!(bytes))),
-            ("link", self.link.as_ref().map(link_json)),
-            ("host_link", self.host_link.as_ref().map(link_json)),
-            ("network", self.network.as_ref().map(link_json)),
+            ("link", self.link.as_ref().map(|link| link_json("link", link))),
+            ("host_link", self.host_link.as_ref().map(|link| link_json("host_link", link))),
+            ("network", self.network.as_ref().map(|link| link_json("network", link))),
             ("power_w", self.power_w.map(|watts| json!(watts))),
         ];
         spec.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
@@ -124,9 +124,10 @@ impl Accelerator {
     }
 }
 
-fn link_json(link: &Link) -> Value {
+fn link_json(key: &str, link: &Link) -> Value {
     let mut entry = json!({ "bandwidth_bytes_per_s": link.bandwidth_bytes_per_s, "latency_s": link.latency_s });
-    if link.num_devices != Link::UNBOUNDED_DEVICES
+    // Only a network may leave out how many devices it joins.
+    if (key != "network" || link.num_devices != Link::UNBOUNDED_DEVICES)
         && let Value::Object(entry) = &mut entry
     {
         entry.insert("num_devices".to_owned(), json!(link.num_devices));

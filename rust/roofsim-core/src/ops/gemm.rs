@@ -3,7 +3,7 @@
 use crate::calibration::{GemmLaw, Interval, norm4};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
-use crate::roofline::{Machine, OpCost};
+use crate::roofline::{Machine, OpCost, larger, smaller};
 
 /// Output tiles that the tiled law chooses from, as (rows, columns).
 const TILES: [(f64, f64); 6] =
@@ -84,7 +84,7 @@ impl GemmOp {
         let bytes = self.weight_bytes + m * self.bytes_per_row;
         let peak_compute_s = flops * self.seconds_per_flop;
         let ideal_memory_s = bytes * self.seconds_per_byte;
-        let ideal_s = peak_compute_s.max(ideal_memory_s);
+        let ideal_s = larger(peak_compute_s, ideal_memory_s);
         let parts = match &self.law {
             Resolved::Roofline => {
                 Parts { time_s: ideal_s, compute_s: peak_compute_s, memory_s: ideal_memory_s, overhead_s: 0.0 }
@@ -96,7 +96,7 @@ impl GemmOp {
             Resolved::Tiled(tiled) => tiled.parts(m, flops, bytes),
         };
         OpCost {
-            time_s: parts.time_s.max(ideal_s),
+            time_s: larger(parts.time_s, ideal_s),
             ideal_s,
             compute_s: parts.compute_s,
             memory_s: parts.memory_s,
@@ -107,6 +107,45 @@ impl GemmOp {
             ..OpCost::default()
         }
         .with_interval(self.interval)
+    }
+
+    /// Times of many row counts at once: the same bits as [`Self::cost`], candidate by candidate so that the loop over
+    /// rows is one the compiler vectorises.
+    #[inline(always)]
+    pub(crate) fn times(&self, rows: &[f64], out: &mut [f64]) {
+        let ideal = |m: f64| {
+            let (flops, bytes) = (m * self.flops_per_row, self.weight_bytes + m * self.bytes_per_row);
+            larger(flops * self.seconds_per_flop, bytes * self.seconds_per_byte)
+        };
+        match &self.law {
+            Resolved::Roofline => {
+                for (t, &m) in out.iter_mut().zip(rows) {
+                    *t = ideal(m);
+                }
+            }
+            Resolved::Smooth { t0_s, seconds_per_flop, seconds_per_byte } => {
+                for (t, &m) in out.iter_mut().zip(rows) {
+                    let (flops, bytes) = (m * self.flops_per_row, self.weight_bytes + m * self.bytes_per_row);
+                    *t = larger(t0_s + norm4(flops * seconds_per_flop, bytes * seconds_per_byte), ideal(m));
+                }
+            }
+            Resolved::Tiled(tiled) => {
+                out.fill(f64::INFINITY);
+                for tile in 0..TILES.len() {
+                    for split in 0..SPLITS.len() {
+                        for (t, &m) in out.iter_mut().zip(rows) {
+                            let bytes = self.weight_bytes + m * self.bytes_per_row;
+                            let parts = tiled.candidate(tile, split, m, bytes);
+                            *t = smaller(norm4(parts.compute_s, parts.memory_s) + parts.overhead_s, *t);
+                        }
+                    }
+                }
+                for (t, &m) in out.iter_mut().zip(rows) {
+                    let peak_s = m * self.flops_per_row * tiled.peak_seconds_per_flop;
+                    *t = larger(tiled.t0_s + larger(*t, peak_s), ideal(m));
+                }
+            }
+        }
     }
 }
 
@@ -152,30 +191,38 @@ impl Tiled {
     fn parts(&self, m: f64, flops: f64, bytes: f64) -> Parts {
         let peak_s = flops * self.peak_seconds_per_flop;
         let mut best = Parts { time_s: f64::INFINITY, compute_s: 0.0, memory_s: 0.0, overhead_s: 0.0 };
-        for (&(a, b), &per_k) in TILES.iter().zip(&self.tile_seconds_per_k) {
-            let output_tiles = (m / a).ceil() * (self.n / b).ceil();
-            for (&s, &split_k) in SPLITS.iter().zip(&self.split_k) {
-                let waves = (output_tiles * s / self.units).max(1.0);
-                let mma_s = waves * (per_k * split_k);
-                // Each split writes its fp32 partial sums and the reduction reads them again.
-                let partial_bytes = if s > 1.0 { 8.0 * s * m * self.n } else { 0.0 };
-                let memory_s = (bytes + partial_bytes) * self.seconds_per_byte;
-                let overhead_s = waves * self.tau_s + if s > 1.0 { self.red_s } else { 0.0 };
+        for tile in 0..TILES.len() {
+            for split in 0..SPLITS.len() {
+                let parts = self.candidate(tile, split, m, bytes);
                 // The norm is at least its larger part: most candidates lose before any root is taken.
-                if mma_s.max(memory_s) + overhead_s >= best.time_s {
+                if larger(parts.compute_s, parts.memory_s) + parts.overhead_s >= best.time_s {
                     continue;
                 }
-                let time_s = norm4(mma_s, memory_s) + overhead_s;
+                let time_s = norm4(parts.compute_s, parts.memory_s) + parts.overhead_s;
                 if time_s < best.time_s {
-                    best = Parts { time_s, compute_s: mma_s, memory_s, overhead_s };
+                    best = Parts { time_s, ..parts };
                 }
             }
         }
         Parts {
-            time_s: self.t0_s + best.time_s.max(peak_s),
-            compute_s: best.compute_s.max(peak_s),
+            time_s: self.t0_s + larger(best.time_s, peak_s),
+            compute_s: larger(best.compute_s, peak_s),
             memory_s: best.memory_s,
             overhead_s: self.t0_s + best.overhead_s,
         }
+    }
+
+    /// One tile and split: its parts, without the norm that joins them.
+    #[inline(always)]
+    fn candidate(&self, tile: usize, split: usize, m: f64, bytes: f64) -> Parts {
+        let ((a, b), s) = (TILES[tile], SPLITS[split]);
+        let output_tiles = (m / a).ceil() * (self.n / b).ceil();
+        let waves = larger(output_tiles * s / self.units, 1.0);
+        let mma_s = waves * (self.tile_seconds_per_k[tile] * self.split_k[split]);
+        // Each split writes its fp32 partial sums and the reduction reads them again.
+        let partial_bytes = if split > 0 { 8.0 * s * m * self.n } else { 0.0 };
+        let memory_s = (bytes + partial_bytes) * self.seconds_per_byte;
+        let overhead_s = waves * self.tau_s + if split > 0 { self.red_s } else { 0.0 };
+        Parts { time_s: 0.0, compute_s: mma_s, memory_s, overhead_s }
     }
 }

@@ -9,7 +9,7 @@ pub mod elementwise;
 pub mod gemm;
 pub mod moe;
 
-pub use attention::{AttentionOp, Work};
+pub use attention::{AttentionOp, Load};
 pub use collective::{Collective, CollectiveOp};
 pub use elementwise::ElementwiseOp;
 pub use gemm::GemmOp;

@@ -180,9 +180,14 @@ pub struct Miss {
     pub kv_format: Option<KvFormat>,
     /// Why.
     pub reason: String,
+    /// Which limit is missed; `None` where the layout or a format rules it out whatever the limits.
+    pub limit: Option<Limit>,
     /// By what factor the worst limit is missed at batch 1; infinite where no factor makes sense.
     pub factor: f64,
 }
+
+/// Why no batch will do: the limit, the reason in words, the factor.
+type Refusal = (Limit, String, f64);
 
 /// The answer.
 #[derive(Debug, Clone)]
@@ -273,12 +278,13 @@ impl PlanRequest {
         weight_format: Option<WeightFormat>,
         kv_format: Option<KvFormat>,
     ) -> Result<std::result::Result<PlanOption, Miss>> {
-        let miss = |reason: String, factor: f64| Miss {
+        let miss = |limit: Option<Limit>, reason: String, factor: f64| Miss {
             accelerator: Arc::clone(&offer.accelerator),
             layout,
             weight_format,
             kv_format,
             reason,
+            limit,
             factor,
         };
         let spec = DeploymentSpec {
@@ -293,7 +299,8 @@ impl PlanRequest {
         let deployment = match spec.try_compile()? {
             Ok(deployment) => deployment,
             Err(reason) => {
-                return Ok(Err(miss(format!("{} = {}: {}", reason.field, reason.value, reason.rule), f64::INFINITY)));
+                let text = format!("{} = {}: {}", reason.field, reason.value, reason.rule);
+                return Ok(Err(miss(None, text, f64::INFINITY)));
             }
         };
         let capacity = Capacity::of(&deployment, &self.limits)?;
@@ -301,7 +308,7 @@ impl PlanRequest {
             Ok((batch_size, limit)) => {
                 Ok(self.option(offer, &deployment, capacity, weight_format, (batch_size, limit))?)
             }
-            Err((reason, factor)) => Err(miss(reason, factor)),
+            Err((limit, reason, factor)) => Err(miss(Some(limit), reason, factor)),
         })
     }
 
@@ -310,7 +317,7 @@ impl PlanRequest {
         &self,
         deployment: &Deployment,
         capacity: &Capacity,
-    ) -> Result<std::result::Result<(u64, Limit), (String, f64)>> {
+    ) -> Result<std::result::Result<(u64, Limit), Refusal>> {
         let workload = &self.workload;
         let resident = capacity.max_sequences(workload.input_tokens + workload.output_tokens);
         let held = resident / deployment.layout.pipeline;
@@ -328,7 +335,7 @@ impl PlanRequest {
         }
         if most == 0 {
             let rule = "the token budget leaves no room for the prompts between the decodes, even at batch 1";
-            return Ok(Err((rule.to_owned(), f64::INFINITY)));
+            return Ok(Err((Limit::TokenBudget, rule.to_owned(), f64::INFINITY)));
         }
         // A pure decode step is the cheapest step and monotone in the batch: no batch beyond its limit can do.
         if let Some(tpot_s) = workload.tpot_s {
@@ -390,10 +397,10 @@ impl PlanRequest {
     }
 }
 
-fn no_room(capacity: &Capacity, workload: &Workload, deployment: &Deployment) -> (String, f64) {
+fn no_room(capacity: &Capacity, workload: &Workload, deployment: &Deployment) -> Refusal {
     if !capacity.fits {
         let needed = capacity.weight_bytes + capacity.activation_bytes + capacity.overhead_bytes;
-        return (capacity.reason.clone(), needed as f64 / capacity.usable_bytes as f64);
+        return (Limit::Capacity, capacity.reason.clone(), needed as f64 / capacity.usable_bytes as f64);
     }
     let tokens = workload.input_tokens + workload.output_tokens;
     let stages = deployment.layout.pipeline;
@@ -401,13 +408,16 @@ fn no_room(capacity: &Capacity, workload: &Workload, deployment: &Deployment) ->
         "the KV pool of {:.1} GB holds no {stages} sequence(s) of {tokens} tokens (one per pipeline stage)",
         capacity.kv_cache_bytes as f64 / 1e9
     );
-    (reason, (tokens * stages) as f64 / capacity.kv_tokens.max(1) as f64)
+    (Limit::Capacity, reason, (tokens * stages) as f64 / capacity.kv_tokens.max(1) as f64)
 }
 
 impl Objective {
     /// Why `option` ranks behind `first`, in words.
     fn compare(self, first: &PlanOption, option: &PlanOption) -> String {
-        let percent = |ratio: f64| format!("{:.0}%", 100.0 * (ratio - 1.0));
+        let percent = |ratio: f64| match 100.0 * (ratio - 1.0) {
+            gap if gap < 1.0 => "less than 1%".to_owned(),
+            gap => format!("{gap:.0}%"),
+        };
         let gap = match self {
             Self::UsdPerMtok => match (first.usd_per_mtok, option.usd_per_mtok) {
                 (_, None) => "its price is unknown".to_owned(),

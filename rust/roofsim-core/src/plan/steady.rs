@@ -5,7 +5,7 @@
 //! Decodes sit at `input_tokens + output_tokens / 2`. TPOT is the mean step time; the mixed step is the largest gap
 //! between two tokens of one user; TTFT is `ceil(input_tokens / (budget - B))` mixed steps, without queueing.
 
-use super::Limit;
+use super::{Limit, Refusal};
 use crate::deployment::Deployment;
 use crate::error::{Error, Result};
 use crate::roofline::OpCost;
@@ -128,13 +128,15 @@ impl Workload {
     }
 
     /// Which latency is missed at batch 1, and by what factor.
-    pub(super) fn explain(&self, steady: &Steady) -> (String, f64) {
+    pub(super) fn explain(&self, steady: &Steady) -> Refusal {
         let factor = |value: f64, limit: Option<f64>| limit.map_or(0.0, |limit| value / limit);
         let (tpot, ttft) = (factor(steady.tpot_s, self.tpot_s), factor(steady.ttft_s, self.ttft_s));
         if tpot >= ttft {
-            (format!("TPOT is {:.1} ms at batch 1, {tpot:.2} times the limit", 1e3 * steady.tpot_s), tpot)
+            let reason = format!("TPOT is {:.1} ms at batch 1, {tpot:.2} times the limit", 1e3 * steady.tpot_s);
+            (Limit::Tpot, reason, tpot)
         } else {
-            (format!("TTFT is {:.3} s at batch 1, {ttft:.2} times the limit", steady.ttft_s), ttft)
+            let reason = format!("TTFT is {:.3} s at batch 1, {ttft:.2} times the limit", steady.ttft_s);
+            (Limit::Ttft, reason, ttft)
         }
     }
 }

@@ -33,7 +33,7 @@ impl CompiledStep {
         model: &Model,
         layout: Layout,
         kv_format: KvFormat,
-        _engine: Engine,
+        engine: Engine,
     ) -> Result<Self> {
         let own = activation_dtype(model);
         let mut builder = Builder {
@@ -52,7 +52,12 @@ impl CompiledStep {
         }
         builder.stage_boundaries()?;
         builder.head()?;
-        Ok(Self { row_ops: builder.row_ops, attention: builder.attention, seconds_per_byte: machine.seconds_per_byte })
+        Ok(Self {
+            row_ops: builder.row_ops,
+            attention: builder.attention,
+            engine,
+            seconds_per_byte: machine.seconds_per_byte,
+        })
     }
 }
 

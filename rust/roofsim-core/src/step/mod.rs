@@ -5,6 +5,7 @@
 
 mod compile;
 
+use crate::engine::Engine;
 use crate::ops::{AttentionOp, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use crate::roofline::OpCost;
 use crate::workload::Batch;
@@ -51,6 +52,8 @@ pub struct CompiledStep {
     pub row_ops: Vec<Entry<RowOp>>,
     /// Attention, in order.
     pub attention: Vec<Entry<AttentionOp>>,
+    /// Whose rules say how many rows a step really computes.
+    pub engine: Engine,
     /// `1 / W`, for MBU.
     pub seconds_per_byte: f64,
 }
@@ -79,11 +82,28 @@ impl RowOp {
 }
 
 impl CompiledStep {
+    /// How many rows an operation works on in a step of `rows` rows, `requests` of which need logits.
+    pub const fn rows_of(&self, which: Rows, rows: u64, requests: u64) -> u64 {
+        match which {
+            Rows::All => self.engine.padded_rows(rows),
+            Rows::Last => requests,
+        }
+    }
+
+    /// Time alone of [`Self::rows_cost`], the same bits.
+    pub fn rows_time_s(&self, rows: u64, requests: u64) -> f64 {
+        let mut total = 0.0;
+        for entry in &self.row_ops {
+            total += entry.count as f64 * entry.op.cost(self.rows_of(entry.rows, rows, requests)).time_s;
+        }
+        total
+    }
+
     /// The subtotal of everything that depends on rows only: `rows` rows, `requests` of which need logits.
     pub fn rows_cost(&self, rows: u64, requests: u64) -> OpCost {
         let mut total = OpCost::default();
         for entry in &self.row_ops {
-            total.add(entry.count as f64, &entry.op.cost(entry.rows.of(rows, requests)));
+            total.add(entry.count as f64, &entry.op.cost(self.rows_of(entry.rows, rows, requests)));
         }
         total
     }
@@ -92,7 +112,7 @@ impl CompiledStep {
     pub fn cost(&self, batch: &Batch) -> OpCost {
         let mut total = self.rows_cost(batch.rows(), batch.requests());
         for entry in &self.attention {
-            total.add(entry.count as f64, &entry.op.cost(&entry.op.work(batch)));
+            total.add(entry.count as f64, &entry.op.cost(&entry.op.batch_load(batch)));
         }
         total
     }
@@ -102,22 +122,13 @@ impl CompiledStep {
         let rows = self.row_ops.iter().map(|entry| OpRow {
             name: entry.name,
             count: entry.count,
-            cost: entry.op.cost(entry.rows.of(batch.rows(), batch.requests())),
+            cost: entry.op.cost(self.rows_of(entry.rows, batch.rows(), batch.requests())),
         });
         let attention = self.attention.iter().map(|entry| OpRow {
             name: entry.name,
             count: entry.count,
-            cost: entry.op.cost(&entry.op.work(batch)),
+            cost: entry.op.cost(&entry.op.batch_load(batch)),
         });
         rows.chain(attention).collect()
-    }
-}
-
-impl Rows {
-    const fn of(self, rows: u64, requests: u64) -> u64 {
-        match self {
-            Self::All => rows,
-            Self::Last => requests,
-        }
     }
 }

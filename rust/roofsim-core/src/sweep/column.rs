@@ -1,6 +1,12 @@
 //! Columns: their names, their kinds, and which direction is better.
 
+use super::space::Space;
+use crate::capacity::CapacityMode;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::format::{KvFormat, WeightFormat};
+use crate::parallel::Status;
+use crate::roofline::Bound;
 
 /// How a column is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,5 +123,54 @@ impl Column {
         !matches!(self.kind(), ColumnKind::Float)
             && !matches!(self, Self::Bound | Self::Fits | Self::MaxSequences | Self::KvCacheBytes | Self::WeightBytes)
             || matches!(self, Self::GpuMemoryUtilization)
+    }
+}
+
+impl Column {
+    /// Whether it needs more than the time of a row.
+    pub(super) const fn needs_costs(self) -> bool {
+        matches!(
+            self,
+            Self::TimeLowS
+                | Self::TimeHighS
+                | Self::IdealS
+                | Self::ComputeS
+                | Self::MemoryS
+                | Self::NetworkS
+                | Self::OverheadS
+                | Self::Bound
+                | Self::Flops
+                | Self::Bytes
+                | Self::ArithmeticIntensity
+                | Self::Mfu
+                | Self::Mbu
+        )
+    }
+}
+
+/// Names behind the codes of a categorical column; empty for numbers.
+pub(super) fn names(space: &Space, column: Column) -> Vec<String> {
+    fn all<T: Copy>(items: &[T], name: impl Fn(T) -> &'static str) -> Vec<String> {
+        items.iter().map(|&item| name(item).to_owned()).collect()
+    }
+    let with_auto = |mut names: Vec<String>| {
+        names.insert(0, "auto".to_owned());
+        names
+    };
+    match column {
+        Column::Bound => all(&Bound::ALL, Bound::name),
+        Column::Status => all(&Status::ALL, Status::name),
+        Column::Model => space.models.iter().map(|m| m.name.clone()).collect(),
+        Column::Accelerator => space.accelerators.iter().map(|a| a.name.clone()).collect(),
+        Column::WeightDtype => with_auto(all(&WeightFormat::ALL, WeightFormat::name)),
+        Column::KvCacheDtype => with_auto(all(&KvFormat::ALL, KvFormat::name)),
+        Column::Calibration => space
+            .calibration
+            .iter()
+            .map(|c| c.as_ref().map_or_else(|| "calibrated".to_owned(), |c| c.name.clone()))
+            .collect(),
+        Column::Engine => all(&Engine::ALL, Engine::name),
+        Column::CapacityMode => all(&[CapacityMode::Ideal, CapacityMode::Runtime], CapacityMode::name),
+        _ => Vec::new(),
     }
 }

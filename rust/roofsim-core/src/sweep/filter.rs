@@ -1,36 +1,34 @@
 //! `where` filters: `time_s <= 0.03`, `fits`, `not fits`, `bound == memory`.
 
-use super::column::{Column, ColumnKind};
-use super::line::{Row, names};
+use super::block::Block;
+use super::column::{Column, ColumnKind, names};
+use super::kernel::{self, BLOCK, Mask, Test};
 use super::space::Space;
 use crate::error::{Error, Result};
 
-/// How two numbers are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Test {
-    Less,
-    LessEqual,
-    Greater,
-    GreaterEqual,
-    Equal,
-    NotEqual,
+/// How a value is tested.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Check {
+    Order(Test),
+    Equal { wanted: bool },
 }
 
 /// One condition on one column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
-    column: Column,
-    test: Test,
+    /// The column.
+    pub(super) column: Column,
+    check: Check,
     value: f64,
 }
 
-const TESTS: [(&str, Test); 6] = [
-    ("<=", Test::LessEqual),
-    (">=", Test::GreaterEqual),
-    ("==", Test::Equal),
-    ("!=", Test::NotEqual),
-    ("<", Test::Less),
-    (">", Test::Greater),
+const CHECKS: [(&str, Check); 6] = [
+    ("<=", Check::Order(Test::LessEqual)),
+    (">=", Check::Order(Test::GreaterEqual)),
+    ("==", Check::Equal { wanted: true }),
+    ("!=", Check::Equal { wanted: false }),
+    ("<", Check::Order(Test::Less)),
+    (">", Check::Order(Test::Greater)),
 ];
 
 /// Parses conditions that must all hold.
@@ -41,8 +39,8 @@ pub fn parse_filters(space: &Space, texts: &[String]) -> Result<Vec<Filter>> {
 impl Filter {
     fn parse(space: &Space, text: &str) -> Result<Self> {
         const RULE: &str = "must be `column`, `not column` or `column OP value` with OP one of <, <=, >, >=, ==, !=";
-        let Some((name, symbol, value)) =
-            TESTS.iter().find_map(|(symbol, test)| text.split_once(symbol).map(|(a, b)| (a, *test, b)))
+        let Some((name, check, value)) =
+            CHECKS.iter().find_map(|(symbol, check)| text.split_once(symbol).map(|(a, b)| (a, *check, b)))
         else {
             let (name, value) = match text.trim().strip_prefix("not ") {
                 Some(rest) => (rest, 0.0),
@@ -52,13 +50,13 @@ impl Filter {
             if column.kind() != ColumnKind::Flag {
                 return Err(Error::spec("where", text, RULE));
             }
-            return Ok(Self { column, test: Test::Equal, value });
+            return Ok(Self { column, check: Check::Equal { wanted: true }, value });
         };
         let column = Column::parse("where", name)?;
         let literal = value.trim().trim_matches(|c| c == '"' || c == '\'');
         let value = match column.kind() {
             ColumnKind::Code => {
-                if !matches!(symbol, Test::Equal | Test::NotEqual) {
+                if matches!(check, Check::Order(_)) {
                     return Err(Error::spec("where", text, format!("{} has no order: use == or !=", column.name())));
                 }
                 let known = names(space, column);
@@ -74,19 +72,77 @@ impl Filter {
                 _ => return Err(Error::spec("where", text, RULE)),
             },
         };
-        Ok(Self { column, test: symbol, value })
+        Ok(Self { column, check, value })
     }
 
-    /// Whether a row passes; a null never does.
-    pub(super) fn holds(&self, row: &Row<'_>) -> bool {
-        let Some(x) = row.value(self.column) else { return false };
-        match self.test {
-            Test::Less => x < self.value,
-            Test::LessEqual => x <= self.value,
-            Test::Greater => x > self.value,
-            Test::GreaterEqual => x >= self.value,
-            Test::Equal => x == self.value,
-            Test::NotEqual => x != self.value,
+    /// Clears the mask of the rows that fail; a null always fails.
+    pub(super) fn apply(&self, block: &Block<'_>, mask: &mut [Mask]) {
+        if let Some(value) = block.constant(self.column) {
+            if !self.holds(value) {
+                mask.fill(0);
+            }
+            return;
+        }
+        // `fits` is an order test on what is in the table already.
+        if self.column == Column::Fits
+            && let Check::Equal { wanted } = self.check
+        {
+            let test = if (self.value == 1.0) == wanted { Test::GreaterEqual } else { Test::Less };
+            kernel::keep(block.isa, block.max_sequences(), test, block.resident(), mask);
+            return;
+        }
+        if self.column == Column::TimeS {
+            self.test(block, block.time_s(), mask);
+            return;
+        }
+        let mut values = [0.0; BLOCK];
+        if let Some(values) = values.get_mut(..block.len) {
+            block.fill(self.column, values);
+            self.test(block, values, mask);
         }
     }
+
+    /// No time above this passes.
+    fn latest(&self) -> f64 {
+        match self.check {
+            Check::Order(Test::Less | Test::LessEqual) if self.column == Column::TimeS => self.value,
+            _ => f64::INFINITY,
+        }
+    }
+
+    fn test(&self, block: &Block<'_>, values: &[f64], mask: &mut [Mask]) {
+        match self.check {
+            Check::Order(test) => kernel::keep(block.isa, values, test, self.value, mask),
+            Check::Equal { wanted } => {
+                kernel::keep_equal(block.isa, values, self.value, wanted, mask);
+                // NaN differs from everything, but a null fails every filter.
+                if !wanted {
+                    mask.iter_mut().zip(values).for_each(|(m, x)| *m = if x.is_nan() { 0 } else { *m });
+                }
+            }
+        }
+    }
+
+    pub(super) fn holds(&self, x: f64) -> bool {
+        match self.check {
+            Check::Order(Test::Less) => x < self.value,
+            Check::Order(Test::LessEqual) => x <= self.value,
+            Check::Order(Test::Greater) => x > self.value,
+            Check::Order(Test::GreaterEqual) => x >= self.value,
+            Check::Equal { wanted } => !x.is_nan() && (x == self.value) == wanted,
+        }
+    }
+}
+
+/// Keeps the rows of a block that have a result and pass every filter.
+pub(super) fn keep_passing(block: &Block<'_>, filters: &[Filter], mask: &mut [Mask]) {
+    block.valid(mask);
+    for filter in filters {
+        filter.apply(block, mask);
+    }
+}
+
+/// No row with a time above this passes all filters; infinity where none of them says so.
+pub(super) fn latest(filters: &[Filter]) -> f64 {
+    filters.iter().map(Filter::latest).fold(f64::INFINITY, f64::min)
 }

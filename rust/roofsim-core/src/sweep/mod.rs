@@ -1,22 +1,26 @@
 //! Sweeps: every combination of categorical and numeric axes, as columns or reduced on the way.
 //!
-//! `space` says which configurations there are, `combination` compiles one categorical combination, `line` evaluates
-//! its configurations, `driver` hands chunks of lines to threads, and `top_k`, `pareto`, `materialize` say what is kept.
+//! `space` says which configurations there are, `tables` holds what many of them share, `block` evaluates a few hundred
+//! at once with the loops of `kernel`, `driver` hands chunks to threads, and `top_k`, `pareto` and `materialize` say
+//! what is kept. Algebra first: for one combination and batch, time is a number that depends on row counts alone plus
+//! attention, whose loads per request are tabulated once per context.
 
+mod block;
 mod column;
-mod combination;
 mod driver;
 mod filter;
-mod line;
+pub mod kernel;
 mod materialize;
 mod pareto;
 mod space;
+mod tables;
 mod top_k;
 
 pub use column::{Column, ColumnKind, Direction};
 pub use driver::{Progress, Runner};
 pub use filter::{Filter, parse_filters};
-pub use materialize::{ColumnData, Columns};
+pub use kernel::Isa;
+pub use materialize::{ColumnMeta, Output};
 pub use pareto::Pareto;
 pub use space::{Axis, CATEGORICAL, Configuration, Space};
 pub use top_k::TopK;

@@ -1,15 +1,14 @@
 //! The Pareto front over two to four columns.
 
-use std::sync::Mutex;
-
-use super::column::{Column, Direction};
-use super::driver::{Progress, Runner};
-use super::filter::Filter;
-use super::line::Row;
+use super::block::Block;
+use super::column::Column;
+use super::driver::{Progress, Runner, Visitor};
+use super::filter::{Filter, keep_passing, latest};
+use super::kernel::{self, BLOCK, Mask};
 use super::space::Space;
 use crate::error::{Error, Result};
 
-/// The rows that no other row beats in every objective, by row number. Of rows equal in all objectives the lowest stays.
+/// The rows that no other row beats in every objective, in row order. Of rows equal in all objectives the lowest stays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pareto {
     /// `(values in the order of the objectives, row)`.
@@ -18,37 +17,112 @@ pub struct Pareto {
 
 const MOST: usize = 4;
 
+/// Signed values, smaller is better; unused objectives are 0.
+type Point = [f64; MOST];
+
 #[derive(Debug, Default)]
 struct Front {
-    /// Signed so that smaller is better; unused objectives are 0.
-    points: Vec<([f64; MOST], u128)>,
+    /// Ascending in the first objective, so that whatever beats a point stands before it.
+    points: Vec<(Point, u128)>,
+}
+
+fn no_worse(a: &Point, b: &Point) -> bool {
+    a.iter().zip(b).all(|(a, b)| a <= b)
 }
 
 impl Front {
-    fn offer(&mut self, point: [f64; MOST], row: u128) {
-        let mut keep = true;
-        self.points.retain(|(other, other_row)| {
-            if !keep {
-                return true;
-            }
-            let no_worse = other.iter().zip(&point).all(|(a, b)| a <= b);
-            let no_better = point.iter().zip(other).all(|(a, b)| a <= b);
-            match (no_worse, no_better) {
+    /// Whether some point is no worse than `corner` everywhere and better somewhere: then it beats everything that is
+    /// no better than the corner.
+    fn beats(&self, corner: &Point, objectives: usize) -> bool {
+        let end = self.points.partition_point(|(point, _)| point[0] <= corner[0]);
+        // The best rivals in the other objectives stand last; with two objectives only the very last can be one.
+        let rivals = if objectives == 2 { 1 } else { end };
+        self.points.iter().take(end).rev().take(rivals).any(|(point, _)| no_worse(point, corner) && point != corner)
+    }
+
+    fn offer(&mut self, point: Point, row: u128) {
+        let end = self.points.partition_point(|(other, _)| other[0] <= point[0]);
+        for (other, other_row) in self.points.iter_mut().take(end).rev() {
+            if no_worse(other, &point) {
                 // Equal in everything: the lower row stays.
-                (true, true) => {
-                    keep = row < *other_row;
-                    !keep
+                if *other == point {
+                    *other_row = row.min(*other_row);
                 }
-                (true, false) => {
-                    keep = false;
-                    true
-                }
-                (false, true) => false,
-                (false, false) => true,
+                return;
+            }
+        }
+        let start = self.points.partition_point(|(other, _)| other[0] < point[0]);
+        let mut at = start;
+        self.points.retain({
+            let mut position = 0;
+            move |(other, _)| {
+                let keep = position < start || !no_worse(&point, other);
+                position += 1;
+                keep
             }
         });
-        if keep {
-            self.points.push((point, row));
+        at = at.min(self.points.len());
+        self.points.insert(at, (point, row));
+    }
+}
+
+struct Search<'a> {
+    objectives: &'a [Column],
+    filters: &'a [Filter],
+    latest: f64,
+    front: Front,
+    values: Box<[[f64; BLOCK]; MOST]>,
+    mask: Box<[Mask; BLOCK]>,
+}
+
+impl Search<'_> {
+    /// A point that no row of the block betters in any objective, from the least time alone; `None` where an
+    /// objective does not follow from time.
+    fn corner(&self, block: &Block<'_>) -> Option<Point> {
+        let earliest = block.earliest();
+        let mut corner: Point = [0.0; MOST];
+        for (slot, &column) in corner.iter_mut().zip(self.objectives) {
+            *slot = match block.constant(column) {
+                Some(value) => column.direction().sign() * value,
+                None => block.of_time(column)?.best_key(earliest),
+            };
+        }
+        Some(corner)
+    }
+}
+
+impl Visitor for Search<'_> {
+    fn visit(&mut self, block: &Block<'_>) {
+        let count = self.objectives.len();
+        if !block.has_results() || (self.latest < f64::INFINITY && !block.any_until(self.latest)) {
+            return;
+        }
+        if self.corner(block).is_some_and(|corner| self.front.beats(&corner, count)) {
+            return;
+        }
+        let Some(mask) = self.mask.get_mut(..block.len) else { return };
+        keep_passing(block, self.filters, mask);
+        // The exact corner of the rows that pass: if the front beats it, it beats every one of them.
+        let mut corner: Point = [0.0; MOST];
+        for ((column, values), corner) in self.objectives.iter().zip(self.values.iter_mut()).zip(&mut corner) {
+            let Some(values) = values.get_mut(..block.len) else { return };
+            block.fill(*column, values);
+            *corner = kernel::least(block.isa, values, column.direction().sign(), mask);
+            if *corner == f64::INFINITY {
+                return;
+            }
+        }
+        if self.front.beats(&corner, count) {
+            return;
+        }
+        for (j, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
+            let mut point: Point = [0.0; MOST];
+            for ((column, values), slot) in self.objectives.iter().zip(self.values.iter()).zip(&mut point) {
+                *slot = column.direction().sign() * values.get(j).copied().unwrap_or(f64::NAN);
+            }
+            if !point.iter().any(|x| x.is_nan()) {
+                self.front.offer(point, block.first_row + j as u128);
+            }
         }
     }
 }
@@ -62,35 +136,28 @@ impl Space {
         filters: &[Filter],
         progress: &mut Progress<'_>,
     ) -> Result<Pareto> {
+        self.check()?;
         if !(2..=MOST).contains(&objectives.len()) {
             return Err(Error::spec("objectives", objectives.len(), "must be 2 to 4 columns"));
         }
-        let sign = |column: Column| if column.direction() == Direction::Higher { -1.0 } else { 1.0 };
-        let all = Mutex::new(Front::default());
-        let visit = |front: &mut Front, row: &Row<'_>| {
-            if row.status != crate::parallel::Status::Ok || !filters.iter().all(|f| f.holds(row)) {
-                return;
-            }
-            let mut point = [0.0; MOST];
-            for (slot, &column) in point.iter_mut().zip(objectives) {
-                match row.value(column) {
-                    Some(value) if !value.is_nan() => *slot = sign(column) * value,
-                    _ => return,
-                }
-            }
-            front.offer(point, row.index);
+        let columns: Vec<Column> = filters.iter().map(|f| f.column).chain(objectives.iter().copied()).collect();
+        let fresh = || Search {
+            objectives,
+            filters,
+            latest: latest(filters),
+            front: Front::default(),
+            values: Box::new([[0.0; BLOCK]; MOST]),
+            mask: Box::new([0; BLOCK]),
         };
-        let finish = |front: Front| {
-            if let Ok(mut all) = all.lock() {
-                for (point, row) in front.points {
-                    all.offer(point, row);
-                }
+        let mut all = Front::default();
+        for search in runner.reduce(self, &columns, progress, fresh)? {
+            for (point, row) in search.front.points {
+                all.offer(point, row);
             }
-        };
-        runner.run(self, progress, |_| Front::default(), visit, finish)?;
-        let mut points = all.into_inner().map_err(|_| Error::Interrupted)?.points;
-        points.sort_unstable_by_key(|(_, row)| *row);
-        let values = |point: [f64; MOST]| objectives.iter().zip(point).map(|(&c, x)| sign(c) * x).collect();
-        Ok(Pareto { rows: points.into_iter().map(|(point, row)| (values(point), row)).collect() })
+        }
+        all.points.sort_unstable_by_key(|(_, row)| *row);
+        let values =
+            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
+        Ok(Pareto { rows: all.points.into_iter().map(|(point, row)| (values(point), row)).collect() })
     }
 }

@@ -292,7 +292,6 @@ impl Space {
     }
 
     /// The configuration of one row.
-    #[expect(clippy::cast_possible_truncation, reason = "remainders of axis lengths, which are usize")]
     pub fn configuration(&self, row: u128) -> Result<Configuration> {
         let total = self.num_configurations().unwrap_or(u128::MAX);
         if row >= total {

@@ -1,11 +1,10 @@
 //! The k best rows by one column.
 
-use std::sync::Mutex;
-
+use super::block::Block;
 use super::column::{Column, Direction};
-use super::driver::{Progress, Runner};
-use super::filter::Filter;
-use super::line::Row;
+use super::driver::{Progress, Runner, Visitor};
+use super::filter::{Filter, keep_passing, latest};
+use super::kernel::{self, BLOCK, Mask};
 use super::space::Space;
 use crate::error::{Error, Result};
 
@@ -17,35 +16,95 @@ pub struct TopK {
 }
 
 /// Keeps the k best of what it is shown. The order is total, so any way of splitting the rows gives the same result.
-#[derive(Debug)]
-struct Best {
+#[derive(Debug, Clone)]
+pub(super) struct Best {
     k: usize,
-    sign: f64,
-    /// `(sign x value, row)`, ascending: smaller is better.
+    /// `(key, row)`, ascending: smaller is better.
     rows: Vec<(f64, u128)>,
 }
 
 impl Best {
-    fn offer(&mut self, value: f64, row: u128) {
-        let key = (self.sign * value, row);
-        let full = self.rows.len() == self.k;
-        if full && self.rows.last().is_some_and(|worst| !before(&key, worst)) {
+    pub(super) const fn new(k: usize) -> Self {
+        Self { k, rows: Vec::new() }
+    }
+
+    /// Keys above this cannot enter; infinity until k rows are known.
+    pub(super) fn threshold(&self) -> f64 {
+        if self.rows.len() < self.k { f64::INFINITY } else { self.rows.last().map_or(f64::INFINITY, |row| row.0) }
+    }
+
+    pub(super) fn offer(&mut self, key: f64, row: u128) {
+        let entry = (key, row);
+        if self.rows.len() == self.k && self.rows.last().is_some_and(|worst| !before(&entry, worst)) {
             return;
         }
-        let at = self.rows.partition_point(|other| before(other, &key));
-        self.rows.insert(at, key);
+        let at = self.rows.partition_point(|other| before(other, &entry));
+        self.rows.insert(at, entry);
         self.rows.truncate(self.k);
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(super) fn merge(mut self, other: Self) -> Self {
         for (key, row) in other.rows {
-            self.offer(self.sign * key, row);
+            self.offer(key, row);
         }
+        self
+    }
+
+    pub(super) fn into_rows(self, sign: f64) -> Vec<(f64, u128)> {
+        self.rows.into_iter().map(|(key, row)| (sign * key, row)).collect()
     }
 }
 
 fn before(a: &(f64, u128), b: &(f64, u128)) -> bool {
     a.0 < b.0 || (a.0 == b.0 && a.1 < b.1)
+}
+
+impl Direction {
+    /// Multiplies values so that smaller is better.
+    pub(super) const fn sign(self) -> f64 {
+        match self {
+            Self::Higher => -1.0,
+            Self::Lower => 1.0,
+        }
+    }
+}
+
+struct Search<'a> {
+    column: Column,
+    filters: &'a [Filter],
+    latest: f64,
+    best: Best,
+    values: Box<[f64; BLOCK]>,
+    mask: Box<[Mask; BLOCK]>,
+}
+
+impl Visitor for Search<'_> {
+    fn visit(&mut self, block: &Block<'_>) {
+        if !block.has_results() {
+            return;
+        }
+        // One look at the times tells for most blocks that no row can enter: no mask, no division.
+        let threshold = self.best.threshold();
+        let reachable = block.of_time(self.column).map_or(f64::INFINITY, |of_time| of_time.latest(threshold));
+        let latest = reachable.min(self.latest);
+        if latest < f64::INFINITY && !block.any_until(latest) {
+            return;
+        }
+        let (Some(values), Some(mask)) = (self.values.get_mut(..block.len), self.mask.get_mut(..block.len)) else {
+            return;
+        };
+        keep_passing(block, self.filters, mask);
+        block.fill(self.column, values);
+        let sign = self.column.direction().sign();
+        if !kernel::any_within(block.isa, values, sign, threshold, mask) {
+            return;
+        }
+        for (j, (&value, &kept)) in values.iter().zip(&*mask).enumerate() {
+            if kept != 0 && !value.is_nan() {
+                self.best.offer(sign * value, block.first_row + j as u128);
+            }
+        }
+    }
 }
 
 impl Space {
@@ -58,28 +117,21 @@ impl Space {
         filters: &[Filter],
         progress: &mut Progress<'_>,
     ) -> Result<TopK> {
+        self.check()?;
         if k == 0 {
             return Err(Error::spec("k", k, "must be at least 1"));
         }
-        let sign = if column.direction() == Direction::Higher { -1.0 } else { 1.0 };
-        let fresh = || Best { k, sign, rows: Vec::new() };
-        let all = Mutex::new(fresh());
-        let visit = |best: &mut Best, row: &Row<'_>| {
-            if row.status == crate::parallel::Status::Ok
-                && filters.iter().all(|f| f.holds(row))
-                && let Some(value) = row.value(column)
-                && !value.is_nan()
-            {
-                best.offer(value, row.index);
-            }
+        let columns: Vec<Column> = filters.iter().map(|f| f.column).chain([column]).collect();
+        let fresh = || Search {
+            column,
+            filters,
+            latest: latest(filters),
+            best: Best::new(k),
+            values: Box::new([0.0; BLOCK]),
+            mask: Box::new([0; BLOCK]),
         };
-        let finish = |best: Best| {
-            if let Ok(mut all) = all.lock() {
-                all.merge(best);
-            }
-        };
-        runner.run(self, progress, |_| fresh(), visit, finish)?;
-        let best = all.into_inner().map_err(|_| Error::Interrupted)?;
-        Ok(TopK { rows: best.rows.into_iter().map(|(key, row)| (sign * key, row)).collect() })
+        let found = runner.reduce(self, &columns, progress, fresh)?;
+        let best = found.into_iter().map(|search| search.best).fold(Best::new(k), Best::merge);
+        Ok(TopK { rows: best.into_rows(column.direction().sign()) })
     }
 }

@@ -1,0 +1,5 @@
+"""`python -m roofsim`."""
+
+from roofsim.cli import main
+
+main()

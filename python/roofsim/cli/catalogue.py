@@ -1,0 +1,209 @@
+"""`roofsim models` and `roofsim accelerators`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+import roofsim
+from roofsim.catalog import accelerator_names, model_names
+from roofsim.cli import options as shared
+from roofsim.cli.display import (
+    Column,
+    gigabytes,
+    note_dropped,
+    number,
+    print_json,
+    print_pairs,
+    print_table,
+    scaled,
+    significant,
+    stdout,
+)
+
+PRICE_KINDS = ("on-demand", "reserved", "cost-of-ownership")
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model in full: a name or a config.json.")] = None,
+    as_json: shared.JsonOption = False,
+) -> None:
+    """List the models in the box, or show one."""
+    if name is not None:
+        _show_model(roofsim.Model.load(name), as_json)
+        return
+    loaded = [roofsim.Model.load(each) for each in model_names()]
+    if as_json:
+        print_json([_model_fields(model) for model in loaded])
+        return
+    columns = [
+        Column("model"),
+        Column("architecture", 3),
+        number("parameters"),
+        number("active", 1),
+        number("weights"),
+        number("KV bytes/token", 1),
+        number("max context", 2),
+    ]
+    rows = [
+        [
+            model.name,
+            model.architecture,
+            scaled(model.num_parameters),
+            scaled(model.num_active_parameters),
+            gigabytes(model.weight_bytes()),
+            f"{model.kv_bytes_per_token('auto'):,}",
+            "-" if model.max_context_tokens is None else f"{model.max_context_tokens:,}",
+        ]
+        for model in loaded
+    ]
+    console = stdout()
+    note_dropped(console, print_table(console, columns, rows))
+
+
+def accelerators(
+    name: Annotated[str | None, typer.Argument(help="One accelerator in full: a name or a spec file.")] = None,
+    as_json: shared.JsonOption = False,
+) -> None:
+    """List the accelerators in the box, or show one with the source of every value."""
+    if name is not None:
+        _show_accelerator(roofsim.Accelerator.load(name), as_json)
+        return
+    loaded = [roofsim.Accelerator.load(each) for each in accelerator_names()]
+    if as_json:
+        print_json([json.loads(device.to_json()) for device in loaded])
+        return
+    columns = [
+        Column("accelerator"),
+        Column("vendor", 5),
+        Column("family", 4),
+        number("memory"),
+        number("GB/s"),
+        number("bf16 TFLOP/s"),
+        number("fp8 TFLOP/s", 1),
+        number("ridge FLOP/B", 2),
+        number("W", 6),
+        number("$/h", 3),
+        Column("price kind", 3),
+    ]
+    rows = []
+    for device in loaded:
+        peaks = device.peak_flops_per_s
+        price, kind = _typical_price(device)
+        rows.append(
+            [
+                device.name,
+                device.vendor,
+                device.family,
+                gigabytes(device.memory_bytes),
+                f"{device.memory_bandwidth_bytes_per_s / 1e9:,.0f}",
+                _teraflops(peaks.get("bf16")),
+                _teraflops(peaks.get("fp8")),
+                significant(device.balance("bf16")) if "bf16" in peaks else "-",
+                "-" if device.power_w is None else f"{device.power_w:.0f}",
+                "-" if price is None else f"{price:.2f}",
+                kind,
+            ]
+        )
+    console = stdout()
+    note_dropped(console, print_table(console, columns, rows))
+
+
+def _teraflops(peak: float | None) -> str:
+    return "-" if peak is None else f"{peak / 1e12:,.0f}"
+
+
+def _typical_price(device: roofsim.Accelerator) -> tuple[float | None, str]:
+    for kind in PRICE_KINDS:
+        price = device.usd_per_hour(kind)
+        if price is not None:
+            return price, kind
+    return None, "-"
+
+
+def _model_fields(model: roofsim.Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "num_parameters": model.num_parameters,
+        "num_active_parameters": model.num_active_parameters,
+        "weight_bytes": model.weight_bytes(),
+        "kv_cache_dtype": model.kv_cache_dtype,
+        "kv_bytes_per_token": model.kv_bytes_per_token("auto"),
+        "state_bytes": model.state_bytes(),
+        "hidden_size": model.hidden_size,
+        "vocab_size": model.vocab_size,
+        "num_layers": model.num_layers,
+        "max_context_tokens": model.max_context_tokens,
+        "dtype": model.dtype,
+        "layers": model.layers,
+    }
+
+
+def _show_model(model: roofsim.Model, as_json: bool) -> None:
+    fields = _model_fields(model)
+    if as_json:
+        print_json(fields)
+        return
+    console = stdout()
+    layers = fields.pop("layers")
+    print_pairs(console, [(name, f"{v:,}" if isinstance(v, int) else str(v)) for name, v in fields.items()])
+    console.print()
+    columns = [
+        number("layers"),
+        Column("mixer"),
+        number("window", 1),
+        Column("feed-forward"),
+        Column("mixer dtype", 2),
+        Column("feed-forward dtype", 2),
+    ]
+    rows = [
+        [
+            str(layer["count"]),
+            layer["mixer"],
+            "-" if layer["window"] is None else f"{layer['window']:,}",
+            layer["feed_forward"],
+            layer["mixer_dtype"],
+            layer["feed_forward_dtype"],
+        ]
+        for layer in layers
+    ]
+    note_dropped(console, print_table(console, columns, rows))
+
+
+def _show_accelerator(device: roofsim.Accelerator, as_json: bool) -> None:
+    spec = json.loads(device.to_json())
+    if as_json:
+        print_json(spec)
+        return
+    console = stdout()
+    pairs = [
+        ("name", device.name),
+        ("vendor, family", f"{device.vendor}, {device.family}"),
+        ("compute units", "unknown" if device.num_compute_units is None else f"{device.num_compute_units:,}"),
+        ("memory", f"{gigabytes(device.memory_bytes)} ({device.memory_bytes:,} bytes)"),
+        ("bandwidth", scaled(device.memory_bandwidth_bytes_per_s, "B/s")),
+        ("power", "unknown" if device.power_w is None else f"{device.power_w:.0f} W"),
+    ]
+    for link in ("link", "host_link", "network"):
+        if link in spec:
+            found = spec[link]
+            reach = f"{found['num_devices']} devices" if "num_devices" in found else "any number of devices"
+            pairs.append((link, f"{scaled(found['bandwidth_bytes_per_s'], 'B/s')} per direction, {reach}"))
+    print_pairs(console, pairs)
+    console.print()
+    print_table(
+        console,
+        [Column("dtype"), number("dense peak"), number("ridge FLOP/B")],
+        [[d, scaled(p, "FLOP/s"), significant(device.balance(d))] for d, p in device.peak_flops_per_s.items()],
+    )
+    console.print()
+    if spec["prices"]:
+        columns = [number("$/h"), Column("kind"), Column("provider", folds=True), Column("date", 1)]
+        keys = ("kind", "provider", "date")
+        print_table(console, columns, [[f"{p['usd_per_hour']:.2f}", *(p[key] for key in keys)] for p in spec["prices"]])
+        console.print()
+    for field, source in spec["sources"].items():
+        named = "source" if field == "*" else field
+        console.print(Text.assemble((named, "bold"), f": {source['source']} ({source['date']})"))

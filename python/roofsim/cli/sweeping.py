@@ -1,0 +1,247 @@
+"""`roofsim sweep`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+import roofsim
+from roofsim.cli import options as shared
+from roofsim.cli.display import Column, note_dropped, print_json, print_table, significant, stdout
+from roofsim.cli.table_file import check_path, write
+from roofsim.errors import SpecError
+from roofsim.sweep import COLUMNS, DEFAULT_COLUMNS
+
+AXES, ANSWER = "Axes: one value, a list 1,2,4 or a range start:stop:step (stop included)", "Answer"
+
+HEADING_CHARS = 14
+
+Names = list[str]
+
+
+def sweep(
+    models: Annotated[Names, typer.Option("--models", "--model", "-m", help="Names or files.", show_default=False)],
+    accelerators: Annotated[
+        Names, typer.Option("--accelerators", "--accelerator", "-a", help="Names or spec files.", show_default=False)
+    ],
+    batch_size: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    context_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    query_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    tensor_parallel_size: Annotated[
+        Names | None, typer.Option("--tensor-parallel-size", "--tp", rich_help_panel=AXES)
+    ] = None,
+    pipeline_parallel_size: Annotated[
+        Names | None, typer.Option("--pipeline-parallel-size", "--pp", rich_help_panel=AXES)
+    ] = None,
+    data_parallel_size: Annotated[
+        Names | None, typer.Option("--data-parallel-size", "--dp", rich_help_panel=AXES)
+    ] = None,
+    expert_parallel_size: Annotated[
+        Names | None, typer.Option("--expert-parallel-size", "--ep", rich_help_panel=AXES)
+    ] = None,
+    weight_dtype: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    kv_cache_dtype: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    calibration: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    engine: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    capacity_mode: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    gpu_memory_utilization: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    block_size: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    max_num_batched_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    max_num_seqs: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
+    price: Annotated[Names | None, typer.Option(help="name=USD per device-hour.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the best rows by one column.", rich_help_panel=ANSWER)] = None,
+    by: Annotated[
+        str, typer.Option(help="The column of --top-k; each knows which direction is better.", rich_help_panel=ANSWER)
+    ] = "tokens_per_s_per_gpu",
+    pareto: Annotated[
+        Names | None, typer.Option(help="Keep rows no other beats in all these columns.", rich_help_panel=ANSWER)
+    ] = None,
+    where: Annotated[
+        Names | None,
+        typer.Option(help="Condition, like 'time_s <= 0.03' or fits; repeat for more.", rich_help_panel=ANSWER),
+    ] = None,
+    columns: Annotated[
+        Names | None, typer.Option(help="Result columns of a full sweep; ? lists them.", rich_help_panel=ANSWER)
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Write to a .csv or .npz file.", rich_help_panel=ANSWER)
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Most rows to print.", rich_help_panel=shared.OUTPUT, min=1)] = 20,
+    num_threads: Annotated[
+        int | None, typer.Option(help="Threads; all CPUs by default.", rich_help_panel=shared.OUTPUT)
+    ] = None,
+    as_json: shared.JsonOption = False,
+) -> None:
+    """Evaluate every combination of axes: the best rows, the Pareto front, or all of them into a file.
+
+    Rows that no engine would run carry their reason in `status` and never rank. Ctrl-C stops at once (exit code 130).
+    """
+    if columns and shared.words(columns) == ["?"]:
+        _list_columns(as_json)
+        return
+    if output is not None:
+        check_path(output)
+    if top_k is not None and pareto:
+        raise SpecError("pareto", ",".join(pareto), "give either --top-k or --pareto")
+    if where and top_k is None and not pareto:
+        raise SpecError("where", where[0], "filters belong to --top-k or --pareto; a full sweep keeps every row")
+    counted = {
+        "batch_size": batch_size,
+        "context_tokens": context_tokens,
+        "query_tokens": query_tokens,
+        "tensor_parallel_size": tensor_parallel_size,
+        "pipeline_parallel_size": pipeline_parallel_size,
+        "data_parallel_size": data_parallel_size,
+        "expert_parallel_size": expert_parallel_size,
+        "block_size": block_size,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_num_seqs": max_num_seqs,
+    }
+    named = {
+        "weight_dtype": weight_dtype,
+        "kv_cache_dtype": kv_cache_dtype,
+        "calibration": calibration,
+        "engine": engine,
+        "capacity_mode": capacity_mode,
+    }
+    axes: dict[str, Any] = {name: shared.counts(name, texts) for name, texts in counted.items() if texts}
+    axes |= {name: shared.words(texts) for name, texts in named.items() if texts}
+    if gpu_memory_utilization:
+        axes["gpu_memory_utilization"] = shared.shares("gpu_memory_utilization", gpu_memory_utilization)
+    space = roofsim.SweepSpace(
+        shared.words(models), shared.words(accelerators), prices=shared.prices(price) if price else None, **axes
+    )
+    varying = _varying(axes, shared.words(models), shared.words(accelerators))
+    if top_k is None and not pareto:
+        asked = shared.words(columns) if columns else list(DEFAULT_COLUMNS)
+        _full(space, list(dict.fromkeys([*varying, *asked])), output, rows, num_threads, as_json)
+        return
+    with _progress(space) as tick:
+        found: roofsim.TopK | roofsim.Front
+        if top_k is not None:
+            best = space.top_k(top_k, by=by, where=where or (), progress=tick, num_threads=num_threads)
+            found, results = best, [by]
+        else:
+            objectives = shared.words(pareto or [])
+            found = space.pareto(objectives, where=where or (), progress=tick, num_threads=num_threads)
+            results = objectives
+    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json)
+
+
+def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[str]:
+    """Name the axes that have more than one value, in row order."""
+    lengths = {
+        "model": len(models),
+        "accelerator": len(accelerators),
+        **{name: len(axis) for name, axis in axes.items()},
+    }
+    return [name for name in COLUMNS if lengths.get(name, 1) > 1]
+
+
+@contextmanager
+def _progress(space: roofsim.SweepSpace) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on a terminal; a pipe or a file sees none."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    shape = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*shape, console=console, transient=True) as bar:
+        task = bar.add_task("", total=space.num_configurations)
+
+        def tick(done: int, _total: int) -> None:
+            bar.update(task, completed=done)
+
+        yield tick
+
+
+def _full(
+    space: roofsim.SweepSpace, names: Names, output: str | None, rows: int, num_threads: int | None, as_json: bool
+) -> None:
+    with _progress(space) as tick:
+        found = space.run(names, progress=tick, num_threads=num_threads)
+    if output is not None:
+        write(output, {name: found[name] for name in found})
+        _written(output, found.num_rows)
+        return
+    if as_json:
+        print_json({"num_configurations": space.num_configurations, "columns": {n: found[n].tolist() for n in found}})
+        return
+    console, shown = stdout(), min(rows, found.num_rows)
+    heads = [found[name][:shown].tolist() for name in names]
+    _print(console, names, [list(row) for row in zip(*heads, strict=True)])
+    if shown < found.num_rows:
+        left = f"{found.num_rows - shown:,} more rows (--rows, --output file.csv or .npz, --top-k, --pareto)."
+        console.print(Text(left, style="dim"))
+
+
+def _reduced(
+    space: roofsim.SweepSpace, found: list[dict[str, Any]], names: Names, output: str | None, rows: int, as_json: bool
+) -> None:
+    if output is not None:
+        write(output, {name: [row[name] for row in found] for name in (found[0] if found else names)})
+        _written(output, len(found))
+    elif as_json:
+        print_json({"num_configurations": space.num_configurations, "rows": found})
+    else:
+        console = stdout()
+        if not found:
+            console.print(Text(f"None of {space.num_configurations:,} configurations passes."))
+            return
+        shown = found[:rows]
+        _print(console, names, [[row[name] for name in names] for row in shown])
+        hidden = len(found) - len(shown)
+        of = f"{len(found):,} of {space.num_configurations:,} configurations"
+        console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
+
+
+def _print(console: Console, names: Names, rows: list[list[Any]]) -> None:
+    # Axes and the first result must stay; of the other results the last leaves first.
+    first = next((position for position, name in enumerate(names) if COLUMNS[name][1] != "Axis."), 0)
+    columns = []
+    for position, name in enumerate(names):
+        words = any(isinstance(row[position], str) for row in rows)
+        columns.append(Column(_heading(name), max(0, position - first), "left" if words else "right"))
+    note_dropped(console, print_table(console, columns, [[_cell(value) for value in row] for row in rows]))
+
+
+def _heading(name: str) -> str:
+    """Break a long name into lines at its underscores.
+
+    Examples
+    --------
+    >>> _heading("tokens_per_s_per_gpu").split()
+    ['tokens_per_s', '_per_gpu']
+    """
+    lines = [""]
+    for index, word in enumerate(name.split("_")):
+        part = word if index == 0 else f"_{word}"
+        if lines[-1] and len(lines[-1] + part) > HEADING_CHARS:
+            lines.append(part)
+        else:
+            lines[-1] += part
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return significant(value, 4) if isinstance(value, float) else str(value)
+
+
+def _written(output: str, num_rows: int) -> None:
+    Console(stderr=True, highlight=False).print(Text(f"{num_rows:,} rows written to {output}"))
+
+
+def _list_columns(as_json: bool) -> None:
+    if as_json:
+        print_json([{"name": name, "better": better, "doc": doc} for name, (better, doc) in COLUMNS.items()])
+        return
+    rows = [[name, better, doc] for name, (better, doc) in COLUMNS.items()]
+    print_table(stdout(), [Column("column"), Column("better"), Column("meaning", folds=True)], rows)

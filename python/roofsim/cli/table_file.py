@@ -1,0 +1,68 @@
+"""Columns to a file: CSV for spreadsheets, npz for NumPy."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from roofsim.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CHUNK_ROWS = 65_536
+
+
+def check_path(output: str) -> None:
+    """Refuse a file that could not be written, before any work.
+
+    Raises
+    ------
+    SpecError
+        An ending other than ``.csv`` and ``.npz``, or a directory that does not exist.
+    """
+    path = Path(output)
+    if path.suffix.lower() not in (".csv", ".npz"):
+        raise SpecError("output", output, "must end in .csv or .npz")
+    if not path.parent.is_dir():
+        raise SpecError("output", output, "its directory does not exist")
+
+
+def write(output: str, columns: Mapping[str, Sequence[Any] | np.ma.MaskedArray[Any, Any]]) -> None:
+    """Write columns of equal length.
+
+    In CSV a null is an empty field. In npz a column with nulls brings a second array, ``NAME.null``, true where it is.
+
+    Raises
+    ------
+    SpecError
+        The file cannot be written.
+    """
+    arrays = {name: np.ma.asarray(values) for name, values in columns.items()}
+    try:
+        if output.lower().endswith(".npz"):
+            _write_npz(output, arrays)
+        else:
+            _write_csv(output, arrays)
+    except OSError as error:
+        raise SpecError("output", output, f"cannot be written: {error.strerror}") from error
+
+
+def _write_npz(output: str, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
+    plain: dict[str, Any] = {name: array.data for name, array in arrays.items()}
+    plain |= {f"{name}.null": array.mask for name, array in arrays.items() if np.any(array.mask)}
+    with Path(output).open("wb") as file:
+        np.savez(file, **plain)
+
+
+def _write_csv(output: str, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
+    num_rows = min((len(array) for array in arrays.values()), default=0)
+    with Path(output).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(arrays)
+        for start in range(0, num_rows, CHUNK_ROWS):
+            chunk = [array[start : start + CHUNK_ROWS].tolist() for array in arrays.values()]
+            writer.writerows(zip(*chunk, strict=True))

@@ -1,0 +1,348 @@
+//! A block: up to a few hundred neighbouring rows of one combination and batch size, evaluated together.
+
+use std::cell::OnceCell;
+
+use super::column::Column;
+use super::kernel::{self, Isa, Mask};
+use super::space::Space;
+use super::tables::{Combination, PairTable};
+use crate::capacity::Capacity;
+use crate::deployment::Deployment;
+use crate::format::{KvFormat, WeightFormat};
+use crate::parallel::Status;
+use crate::roofline::OpCost;
+
+/// Where a block's rows are and what they share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) space: &'a Space,
+    pub(super) combination: &'a Combination,
+    pub(super) isa: Isa,
+    /// Position of the first row in the space.
+    pub(super) first_row: u128,
+    pub(super) batch_size: u64,
+    pub(super) table: &'a PairTable,
+    /// First pair of the block in the table, and the number of pairs.
+    pub(super) first: usize,
+    pub(super) len: usize,
+    /// Position of the first pair in the line: says which number of query tokens comes first.
+    pub(super) first_pair: usize,
+    /// Subtotals of this batch size, one per number of query tokens.
+    pub(super) rows_s: &'a [f64],
+    /// The same with all parts; empty unless asked for.
+    pub(super) rows_cost: &'a [OpCost],
+}
+
+/// Evaluated rows.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    place: Place<'a>,
+    time_s: &'a [f64],
+    costs: OnceCell<Vec<OpCost>>,
+}
+
+impl<'a> std::ops::Deref for Block<'a> {
+    type Target = Place<'a>;
+
+    fn deref(&self) -> &Place<'a> {
+        &self.place
+    }
+}
+
+/// A column as a function of time within a block, where it is one: `value = factor / time` or `factor x time`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum OfTime {
+    /// `factor / time`: higher is better.
+    Over(f64),
+    /// `factor x time`: lower is better.
+    Times(f64),
+}
+
+/// Slack that covers every rounding between a time and a column made from it.
+const SLACK: f64 = 1.0 + 1.0 / (1_u64 << 48) as f64;
+
+impl OfTime {
+    /// No time above this can reach a key (the signed value, smaller is better) of at most `threshold`.
+    pub(super) fn latest(self, threshold: f64) -> f64 {
+        match self {
+            Self::Over(factor) if threshold < 0.0 => factor / -threshold * SLACK,
+            Self::Over(_) => f64::INFINITY,
+            Self::Times(factor) => threshold / factor * SLACK,
+        }
+    }
+
+    /// A key that no time of at least `earliest` betters.
+    pub(super) fn best_key(self, earliest: f64) -> f64 {
+        match self {
+            Self::Over(factor) => -factor / earliest * SLACK,
+            Self::Times(factor) => factor * earliest / SLACK,
+        }
+    }
+}
+
+impl<'a> Block<'a> {
+    /// Evaluates the time of every row into `time`, which has one place for each.
+    pub(super) fn evaluate(place: Place<'a>, time: &'a mut [f64]) -> Self {
+        if let Ok((deployment, _)) = &place.combination.runs {
+            match place.rows_s {
+                [one] => time.fill(*one),
+                several => {
+                    let cycle = several.iter().cycle().skip(place.first_pair % several.len().max(1));
+                    time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
+                }
+            }
+            let batch = place.batch_size as f64;
+            for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
+                kernel::add_attention(place.isa, &entry.op.law, entry.count as f64, batch, loads, place.first, time);
+            }
+        } else {
+            time.fill(0.0);
+        }
+        Self { place, time_s: time, costs: OnceCell::new() }
+    }
+
+    /// How a column follows from time in this block, where only the time varies and every row has a result.
+    pub(super) fn of_time(&self, column: Column) -> Option<OfTime> {
+        let queries = self.table.query_tokens.get(self.first).filter(|_| self.rows_s.len() == 1)?;
+        if !self.table.all_valid {
+            return None;
+        }
+        match column {
+            Column::TimeS => Some(OfTime::Times(1.0)),
+            Column::UsdPerMtok => Some(OfTime::Times(self.usd_per_second()? / queries)),
+            _ => self.rate_numerator(column).map(|numerator| OfTime::Over(numerator * queries)),
+        }
+    }
+
+    /// Sequences behind a rate column.
+    fn rate_numerator(&self, column: Column) -> Option<f64> {
+        match column {
+            Column::TokensPerS => Some(self.sequences()),
+            Column::TokensPerSPerGpu => Some(self.sequences() / self.combination.layout.num_devices() as f64),
+            Column::TokensPerSPerUser => Some(1.0),
+            _ => None,
+        }
+    }
+
+    /// US dollars per million new tokens for each second of a step of one query token.
+    fn usd_per_second(&self) -> Option<f64> {
+        let usd_per_s = self.combination.usd_per_hour? * self.combination.layout.num_devices() as f64 / 3600.0;
+        Some(1e6 * usd_per_s / self.sequences())
+    }
+
+    /// Times of the rows.
+    pub(super) const fn time_s(&self) -> &[f64] {
+        self.time_s
+    }
+
+    /// The rows' part of a column of the pair table.
+    fn pairs<'t, T>(&self, column: &'t [T]) -> &'t [T] {
+        column.get(self.first..self.first + self.len).unwrap_or(&[])
+    }
+
+    /// What runs.
+    fn runs(&self) -> Option<&'a (Deployment, Capacity)> {
+        self.combination.runs.as_ref().ok()
+    }
+
+    /// Whether any time is at most `latest`.
+    pub(super) fn any_until(&self, latest: f64) -> bool {
+        kernel::any_until(self.isa, self.time_s, latest)
+    }
+
+    /// Least time of the rows.
+    pub(super) fn earliest(&self) -> f64 {
+        kernel::earliest(self.isa, self.time_s)
+    }
+
+    /// Whether any row has a result.
+    pub(super) fn has_results(&self) -> bool {
+        self.runs().is_some()
+    }
+
+    /// All ones where the row has a result.
+    pub(super) fn valid(&self, mask: &mut [Mask]) {
+        if self.runs().is_none() {
+            mask.fill(0);
+        } else if self.table.all_valid {
+            mask.fill(Mask::MAX);
+        } else {
+            let kept = mask.iter_mut().zip(self.pairs(&self.table.valid));
+            kept.for_each(|(m, &valid)| *m = if valid { Mask::MAX } else { 0 });
+        }
+    }
+
+    /// Status of one row.
+    pub(super) fn status(&self, row: usize) -> Status {
+        match &self.combination.runs {
+            Err(status) => *status,
+            Ok(_) if self.pairs(&self.table.valid).get(row) == Some(&false) => Status::QueryExceedsContext,
+            Ok(_) => Status::Ok,
+        }
+    }
+
+    /// Full costs of the rows, made when first asked for.
+    pub(super) fn costs(&self) -> &[OpCost] {
+        self.costs.get_or_init(|| {
+            let Some((deployment, _)) = self.runs() else { return vec![OpCost::default(); self.len] };
+            let queries = self.rows_cost.len().max(1);
+            let batch = self.batch_size as f64;
+            let cost = |row: usize| {
+                let mut cost = self.rows_cost.get((self.first_pair + row) % queries).copied().unwrap_or_default();
+                for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
+                    let load = loads.at(self.first + row).times(batch);
+                    cost.add(entry.count as f64, &entry.op.cost(&load));
+                }
+                cost
+            };
+            (0..self.len).map(cost).collect()
+        })
+    }
+
+    /// New tokens in flight per query token: sequences of all replicas and of the microbatches of all stages.
+    fn sequences(&self) -> f64 {
+        let layout = self.combination.layout;
+        (self.batch_size * layout.pipeline * layout.data) as f64
+    }
+
+    /// Sequences that must be resident on a rank: one microbatch per stage.
+    pub(super) fn resident(&self) -> f64 {
+        (self.batch_size * self.combination.layout.pipeline) as f64
+    }
+
+    /// Sequences that fit, row by row.
+    pub(super) fn max_sequences(&self) -> &[f64] {
+        self.pairs(&self.table.max_sequences)
+    }
+
+    /// The value of a column that is the same in every row of a block; `None` where it is not, or is null.
+    pub(super) fn constant(&self, column: Column) -> Option<f64> {
+        let (space, p) = (self.space, &self.combination.position);
+        let layout = self.combination.layout;
+        let count = |n: u64| Some(n as f64);
+        match column {
+            Column::NumDevices => count(layout.num_devices()),
+            Column::Model => count(p[0] as u64),
+            Column::Accelerator => count(p[1] as u64),
+            Column::TensorParallelSize => count(layout.tensor),
+            Column::PipelineParallelSize => count(layout.pipeline),
+            Column::DataParallelSize => count(layout.data),
+            Column::ExpertParallelSize => count(layout.expert),
+            Column::WeightDtype => count(weight_code(space.weight_dtype.get(p[6]).copied().flatten())),
+            Column::KvCacheDtype => count(kv_code(space.kv_cache_dtype.get(p[7]).copied().flatten())),
+            Column::Calibration => count(p[8] as u64),
+            Column::Engine => count(space.engine.get(p[9]).map_or(0, |e| *e as u64)),
+            Column::CapacityMode => count(space.capacity_mode.get(p[10]).map_or(0, |m| *m as u64)),
+            Column::GpuMemoryUtilization => Some(self.combination.gpu_memory_utilization),
+            Column::BlockSize => count(self.combination.limits[0]),
+            Column::MaxNumBatchedTokens => count(self.combination.limits[1]),
+            Column::MaxNumSeqs => count(self.combination.limits[2]),
+            Column::BatchSize => count(self.batch_size),
+            Column::KvCacheBytes => self.runs().map(|(_, capacity)| capacity.kv_cache_bytes as f64),
+            Column::WeightBytes => self.runs().map(|(_, capacity)| capacity.weight_bytes as f64),
+            _ => None,
+        }
+    }
+
+    /// Fills `out` with a column; counts, codes and flags as whole numbers, NaN where a result is null.
+    pub(super) fn fill(&self, column: Column, out: &mut [f64]) {
+        if let Some(value) = self.constant(column) {
+            out.fill(value);
+            return;
+        }
+        if self.runs().is_none() && !column.is_always_known() {
+            out.fill(f64::NAN);
+            return;
+        }
+        match column {
+            Column::ContextTokens => out.copy_from_slice(self.pairs(&self.table.context_tokens)),
+            Column::QueryTokens => out.copy_from_slice(self.pairs(&self.table.query_tokens)),
+            Column::Status => out.iter_mut().enumerate().for_each(|(j, x)| *x = f64::from(self.status(j) as u8)),
+            _ => {
+                self.fill_result(column, out);
+                if !self.table.all_valid {
+                    let pairs = out.iter_mut().zip(self.pairs(&self.table.valid));
+                    pairs.for_each(|(x, &valid)| *x = if valid { *x } else { f64::NAN });
+                }
+            }
+        }
+    }
+
+    fn fill_result(&self, column: Column, out: &mut [f64]) {
+        let time = self.time_s();
+        match column {
+            Column::TokensPerS => self.rate(self.sequences(), out),
+            Column::TokensPerSPerUser => self.rate(1.0, out),
+            Column::TokensPerSPerGpu => {
+                self.rate(self.sequences(), out);
+                let devices = self.combination.layout.num_devices() as f64;
+                if devices > 1.0 {
+                    for x in out.iter_mut() {
+                        *x /= devices;
+                    }
+                }
+            }
+            Column::TimeS => out.copy_from_slice(time),
+            Column::UsdPerMtok => match self.usd_per_second() {
+                None => out.fill(f64::NAN),
+                Some(usd) => {
+                    let rows = out.iter_mut().zip(time).zip(self.pairs(&self.table.query_tokens));
+                    rows.for_each(|((x, &t), &q)| *x = usd / q * t);
+                }
+            },
+            Column::Fits => {
+                let resident = self.resident();
+                let rows = out.iter_mut().zip(self.max_sequences());
+                rows.for_each(|(x, &most)| *x = if resident <= most { 1.0 } else { 0.0 });
+            }
+            Column::MaxSequences => out.copy_from_slice(self.max_sequences()),
+            _ => {
+                let seconds_per_byte = self.runs().map_or(0.0, |(d, _)| d.step.seconds_per_byte);
+                let rows = out.iter_mut().zip(self.costs());
+                rows.for_each(|(x, cost)| *x = part(column, cost, seconds_per_byte));
+            }
+        }
+    }
+
+    /// `out = numerator x query tokens / time`.
+    fn rate(&self, numerator: f64, out: &mut [f64]) {
+        let queries = self.pairs(&self.table.query_tokens);
+        if self.rows_s.len() == 1 {
+            let q = queries.first().copied().unwrap_or(1.0);
+            kernel::divide(self.isa, numerator * q, self.time_s(), out);
+        } else {
+            let rows = out.iter_mut().zip(self.time_s()).zip(queries);
+            rows.for_each(|((x, &t), &q)| *x = numerator * q / t);
+        }
+    }
+}
+
+/// A column that needs the parts of the cost.
+fn part(column: Column, cost: &OpCost, seconds_per_byte: f64) -> f64 {
+    match column {
+        Column::TimeLowS => cost.time_low_s,
+        Column::TimeHighS => cost.time_high_s,
+        Column::IdealS => cost.ideal_s,
+        Column::ComputeS => cost.compute_s,
+        Column::MemoryS => cost.memory_s,
+        Column::NetworkS => cost.network_s,
+        Column::OverheadS => cost.overhead_s,
+        Column::Bound => f64::from(cost.bound() as u8),
+        Column::Flops => cost.flops,
+        Column::Bytes => cost.bytes,
+        Column::ArithmeticIntensity => cost.arithmetic_intensity(),
+        Column::Mfu => cost.mfu(),
+        Column::Mbu => cost.mbu(seconds_per_byte),
+        _ => f64::NAN,
+    }
+}
+
+/// Code of a weight format: 0 is as published.
+fn weight_code(format: Option<WeightFormat>) -> u64 {
+    format.map_or(0, |f| 1 + WeightFormat::ALL.iter().position(|x| *x == f).unwrap_or(0) as u64)
+}
+
+/// Code of a KV format: 0 is as published.
+fn kv_code(format: Option<KvFormat>) -> u64 {
+    format.map_or(0, |f| 1 + KvFormat::ALL.iter().position(|x| *x == f).unwrap_or(0) as u64)
+}

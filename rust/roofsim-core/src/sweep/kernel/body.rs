@@ -1,0 +1,235 @@
+//! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
+
+use crate::ops::GemmOp;
+use crate::ops::attention::{KernelLaw, Kernels, Load};
+
+/// Rows evaluated at once: their tables and results stay in the first-level cache.
+pub const BLOCK: usize = 256;
+
+/// All ones keeps a row, zero drops it: as wide as the numbers it goes with.
+pub type Mask = u64;
+
+/// An order test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    /// `<`
+    Less,
+    /// `<=`
+    LessEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterEqual,
+}
+
+/// Loads of one request for the rows of a line, field by field.
+#[derive(Debug, Clone, Default)]
+pub struct LoadTable {
+    /// See [`Load`].
+    pub flops: Vec<f64>,
+    /// See [`Load`].
+    pub bytes: Vec<f64>,
+    /// See [`Load`].
+    pub split_flops: Vec<f64>,
+    /// See [`Load`].
+    pub tile_s: Vec<f64>,
+    /// See [`Load`].
+    pub filled: Vec<f64>,
+    /// See [`Load`].
+    pub longest_s: Vec<f64>,
+    /// See [`Load`].
+    pub split_overhead_s: Vec<f64>,
+}
+
+impl LoadTable {
+    /// Room for `rows` loads.
+    pub fn with_capacity(rows: usize) -> Self {
+        let room = || Vec::with_capacity(rows);
+        Self {
+            flops: room(),
+            bytes: room(),
+            split_flops: room(),
+            tile_s: room(),
+            filled: room(),
+            longest_s: room(),
+            split_overhead_s: room(),
+        }
+    }
+
+    /// Appends one row.
+    pub fn push(&mut self, load: &Load) {
+        self.flops.push(load.flops);
+        self.bytes.push(load.bytes);
+        self.split_flops.push(load.split_flops);
+        self.tile_s.push(load.tile_s);
+        self.filled.push(load.filled);
+        self.longest_s.push(load.longest_s);
+        self.split_overhead_s.push(load.split_overhead_s);
+    }
+
+    /// One row.
+    pub fn at(&self, row: usize) -> Load {
+        let pick = |column: &[f64]| column.get(row).copied().unwrap_or(0.0);
+        Load {
+            flops: pick(&self.flops),
+            bytes: pick(&self.bytes),
+            split_flops: pick(&self.split_flops),
+            tile_s: pick(&self.tile_s),
+            filled: pick(&self.filled),
+            longest_s: pick(&self.longest_s),
+            split_overhead_s: pick(&self.split_overhead_s),
+        }
+    }
+}
+
+#[inline(always)]
+fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
+    &column[first..first + len]
+}
+
+#[inline(always)]
+pub(super) fn add_attention(
+    law: &KernelLaw,
+    count: f64,
+    batch: f64,
+    table: &LoadTable,
+    first: usize,
+    time: &mut [f64],
+) {
+    let n = time.len();
+    let bytes = part(&table.bytes, first, n);
+    match law.kernels {
+        Kernels::Roofline => {
+            let flops = part(&table.flops, first, n);
+            for j in 0..n {
+                let load = Load { flops: flops[j], bytes: bytes[j], ..Load::default() };
+                time[j] += count * law.roofline_time_s(&load.times(batch));
+            }
+        }
+        Kernels::Split => {
+            let split_flops = part(&table.split_flops, first, n);
+            let split_overhead_s = part(&table.split_overhead_s, first, n);
+            for j in 0..n {
+                let load = Load {
+                    bytes: bytes[j],
+                    split_flops: split_flops[j],
+                    split_overhead_s: split_overhead_s[j],
+                    ..Load::default()
+                };
+                time[j] += count * law.split_time_s(&load.times(batch));
+            }
+        }
+        Kernels::TileAndSplit => {
+            let split_flops = part(&table.split_flops, first, n);
+            let split_overhead_s = part(&table.split_overhead_s, first, n);
+            let tile_s = part(&table.tile_s, first, n);
+            let filled = part(&table.filled, first, n);
+            let longest_s = part(&table.longest_s, first, n);
+            for j in 0..n {
+                let load = Load {
+                    flops: 0.0,
+                    bytes: bytes[j],
+                    split_flops: split_flops[j],
+                    tile_s: tile_s[j],
+                    filled: filled[j],
+                    longest_s: longest_s[j],
+                    split_overhead_s: split_overhead_s[j],
+                };
+                time[j] += count * law.fastest_time_s(&load.times(batch));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn divide(numerator: f64, x: &[f64], out: &mut [f64]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = numerator / x;
+    }
+}
+
+#[inline(always)]
+fn when(kept: bool) -> Mask {
+    if kept { Mask::MAX } else { 0 }
+}
+
+#[inline(always)]
+pub(super) fn keep(x: &[f64], test: Test, value: f64, mask: &mut [Mask]) {
+    let pairs = mask.iter_mut().zip(x);
+    match test {
+        Test::Less => pairs.for_each(|(m, &x)| *m &= when(x < value)),
+        Test::LessEqual => pairs.for_each(|(m, &x)| *m &= when(x <= value)),
+        Test::Greater => pairs.for_each(|(m, &x)| *m &= when(x > value)),
+        Test::GreaterEqual => pairs.for_each(|(m, &x)| *m &= when(x >= value)),
+    }
+}
+
+#[inline(always)]
+pub(super) fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask]) {
+    for (m, &x) in mask.iter_mut().zip(x) {
+        *m &= when((x == value) == wanted);
+    }
+}
+
+#[inline(always)]
+pub(super) fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]) -> bool {
+    let mut any = 0;
+    for (&v, &m) in value.iter().zip(mask) {
+        any |= m & when(sign * v <= threshold);
+    }
+    any != 0
+}
+
+#[inline(always)]
+pub(super) fn any_until(time: &[f64], latest: f64) -> bool {
+    let mut any = 0;
+    for &t in time {
+        any |= when(t <= latest);
+    }
+    any != 0
+}
+
+#[inline(always)]
+pub(super) fn earliest(time: &[f64]) -> f64 {
+    let mut lanes = [f64::INFINITY; 16];
+    let chunks = time.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &t) in lanes.iter_mut().zip(chunk) {
+            *lane = if t < *lane { t } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f64::INFINITY, |best, &t| if t < best { t } else { best })
+}
+
+#[inline(always)]
+pub(super) fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64 {
+    // Eight running minima: a single one would wait for itself.
+    let mut lanes = [f64::INFINITY; 8];
+    let (values, masks) = (value.chunks_exact(8), mask.chunks_exact(8));
+    let rest = values.remainder().iter().zip(masks.remainder());
+    for (v, m) in values.zip(masks) {
+        for j in 0..8 {
+            let x = if m[j] == 0 { f64::INFINITY } else { sign * v[j] };
+            lanes[j] = if x < lanes[j] { x } else { lanes[j] };
+        }
+    }
+    let mut best = f64::INFINITY;
+    for (v, &m) in rest {
+        let x = if m == 0 { f64::INFINITY } else { sign * v };
+        best = if x < best { x } else { best };
+    }
+    lanes.iter().fold(best, |best, &x| if x < best { x } else { best })
+}
+
+#[inline(always)]
+pub(super) fn gemm_times(op: &GemmOp, rows: &[f64], out: &mut [f64]) {
+    op.times(rows, out);
+}
+
+#[inline(always)]
+pub(super) fn accumulate(count: f64, x: &[f64], out: &mut [f64]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out += count * x;
+    }
+}
