@@ -99,7 +99,8 @@ def test_every_module_of_the_core_and_of_the_package_is_listed():
     """Code is listed file by file up to the third level: a whole subsystem never hides behind one line."""
     paths = mapped()
     source = ROOT / "rust" / "roofsim-core" / "src"
-    modules = [*source.glob("*"), *(ROOT / "rust" / "roofsim-py" / "src").glob("*"), *(ROOT / "python/roofsim").glob("*")]
+    folders = (source, ROOT / "rust" / "roofsim-py" / "src", ROOT / "python" / "roofsim")
+    modules = [module for folder in folders for module in folder.glob("*")]
     names = [f"{m.relative_to(ROOT)}{'/' if m.is_dir() else ''}" for m in modules if m.suffix != ".so"]
     assert [name for name in names if "__pycache__" not in name and name not in paths] == []
 
