@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 import shutil
 import subprocess
@@ -68,10 +67,8 @@ def test_python_blocks_are_found():
 def test_python_blocks_run(page):
     namespace: dict[str, object] = {"__name__": page.stem}
     for line, source in blocks(page, "python"):
-        if source.startswith(">>>"):
-            example = doctest.DocTestParser().get_doctest(source, namespace, page.name, str(page), line)
-            assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
-            continue
+        if page == PAGES[0] and source.startswith(">>>"):
+            continue  # a doctest, which test_doctests runs
         # Blank lines in front make a traceback point at the line of the page.
         exec(compile("\n" * line + source, str(page), "exec"), namespace)  # noqa: S102
 
