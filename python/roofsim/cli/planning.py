@@ -123,7 +123,7 @@ def plan(
         kv_cache_dtypes=shared.words(kv_cache_dtypes) if kv_cache_dtypes else None,
         prices=shared.prices(price) if price else None,
         price_kind=price_kind,
-        calibration=calibration,
+        calibration=None if calibration == "calibrated" else calibration,
         engine=engine,
         capacity_mode=capacity_mode,
         gpu_memory_utilization=gpu_memory_utilization,

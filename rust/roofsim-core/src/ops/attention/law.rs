@@ -4,7 +4,7 @@
 //! other packs the query heads that share a KV head as rows and splits the KV axis: splitting S keys n ways costs
 //! S/n + n, least at sqrt(S). Both must also read the cache. The minimum of two monotone times is monotone.
 
-use super::shape::{AttentionShape, Counts};
+use super::shape::{AttentionShape, Counts, SHORT};
 use crate::calibration::AttentionLaw;
 use crate::error::Result;
 use crate::roofline::{Machine, OpCost, larger, smaller};
@@ -26,12 +26,19 @@ pub struct Load {
     pub longest_s: f64,
     /// KV-splitting kernel: fixed time and the cost of splitting the longest context, seconds (a maximum).
     pub split_overhead_s: f64,
-    /// Mixed kernel: arithmetic of short requests split and of long ones tiled, spread over all units, seconds.
-    pub mixed_s: f64,
-    /// Mixed kernel: tiles per unit of the long requests.
-    pub mixed_filled: f64,
-    /// Mixed kernel: time of the longest tile of a long request, seconds (a maximum).
-    pub mixed_longest_s: f64,
+    /// Ragged kernel, one for each limit of short requests.
+    pub ragged: [RaggedLoad; SHORT.len()],
+}
+
+/// What a request asks of a launch that splits short requests and tiles long ones.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RaggedLoad {
+    /// Arithmetic of short requests split and of long ones tiled, spread over all units, seconds.
+    pub compute_s: f64,
+    /// Tiles per unit of the long requests.
+    pub filled: f64,
+    /// Time of the longest tile of a long request, seconds (a maximum).
+    pub longest_s: f64,
 }
 
 impl Load {
@@ -45,8 +52,11 @@ impl Load {
             split_flops: count * self.split_flops,
             tile_s: count * self.tile_s,
             filled: count * self.filled,
-            mixed_s: count * self.mixed_s,
-            mixed_filled: count * self.mixed_filled,
+            ragged: self.ragged.map(|r| RaggedLoad {
+                compute_s: count * r.compute_s,
+                filled: count * r.filled,
+                longest_s: r.longest_s,
+            }),
             ..*self
         }
     }
@@ -58,9 +68,11 @@ impl Load {
         self.split_flops += other.split_flops;
         self.tile_s += other.tile_s;
         self.filled += other.filled;
-        self.mixed_s += other.mixed_s;
-        self.mixed_filled += other.mixed_filled;
-        self.mixed_longest_s = larger(self.mixed_longest_s, other.mixed_longest_s);
+        for (own, other) in self.ragged.iter_mut().zip(&other.ragged) {
+            own.compute_s += other.compute_s;
+            own.filled += other.filled;
+            own.longest_s = larger(own.longest_s, other.longest_s);
+        }
         self.longest_s = larger(self.longest_s, other.longest_s);
         self.split_overhead_s = larger(self.split_overhead_s, other.split_overhead_s);
     }
@@ -164,12 +176,15 @@ impl KernelLaw {
         let tile_s = (counts.blocks * self.block_s + counts.tiles * self.tile_tau_s) * self.tiles_to_units;
         let filled = counts.tiles * self.tiles_to_units;
         let longest_s = counts.longest_blocks * self.block_s + self.tile_tau_s;
-        let (mixed_s, mixed_filled, mixed_longest_s) = if counts.is_short {
-            (counts.split_flops * self.split_seconds_per_flop, 0.0, 0.0)
-        } else {
+        let ragged = std::array::from_fn(|limit| {
+            if counts.is_short[limit] {
+                let compute_s = counts.split_flops * self.split_seconds_per_flop;
+                return RaggedLoad { compute_s, ..RaggedLoad::default() };
+            }
             // Never cheaper than the longest short request, so that one more row never helps.
-            (larger(tile_s, counts.one_tile_flops * self.split_seconds_per_flop), filled, longest_s)
-        };
+            let short_s = counts.short_flops[limit] * self.split_seconds_per_flop;
+            RaggedLoad { compute_s: larger(tile_s, short_s), filled, longest_s }
+        });
         Load {
             flops: counts.flops,
             bytes: counts.bytes,
@@ -177,9 +192,7 @@ impl KernelLaw {
             tile_s,
             filled,
             longest_s,
-            mixed_s,
-            mixed_filled,
-            mixed_longest_s,
+            ragged,
             split_overhead_s: self.split_t0_s + self.split_c_s * counts.root_context,
         }
     }
@@ -212,10 +225,10 @@ impl KernelLaw {
     /// One launch over requests of different lengths, as ragged kernels do it: short requests split the KV axis, long
     /// ones tile their queries, all share the units. For equal requests it is never faster than the other two, so that
     /// only ragged batches need it.
-    fn mixed_kernel(&self, load: &Load) -> Kernel {
-        let queued_s = load.mixed_s + self.tile_tail * load.mixed_longest_s * smaller(load.mixed_filled, 1.0);
+    fn ragged_kernel(&self, load: &Load, ragged: &RaggedLoad) -> Kernel {
+        let queued_s = ragged.compute_s + self.tile_tail * ragged.longest_s * smaller(ragged.filled, 1.0);
         Kernel {
-            compute_s: larger(queued_s, load.mixed_longest_s),
+            compute_s: larger(queued_s, ragged.longest_s),
             memory_s: self.memory_s(load),
             overhead_s: larger(load.split_overhead_s, self.tile_t0_s),
         }
@@ -259,9 +272,12 @@ impl KernelLaw {
             Kernels::Split => self.split_kernel(load),
             Kernels::TileAndSplit => {
                 let (tile, split) = (self.tile_kernel(load), self.split_kernel(load));
-                let best = if tile.time_s() < split.time_s() { tile } else { split };
-                let mixed = self.mixed_kernel(load);
-                if ragged && mixed.time_s() < best.time_s() { mixed } else { best }
+                let mut best = if tile.time_s() < split.time_s() { tile } else { split };
+                for one in load.ragged.iter().filter(|_| ragged) {
+                    let kernel = self.ragged_kernel(load, one);
+                    best = if kernel.time_s() < best.time_s() { kernel } else { best };
+                }
+                best
             }
         };
         OpCost {

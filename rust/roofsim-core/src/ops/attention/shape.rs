@@ -64,11 +64,15 @@ pub struct Counts {
     pub longest_blocks: f64,
     /// Square root of the keys kept.
     pub root_context: f64,
-    /// Whether its packed rows fit one tile of the KV-splitting kernel.
-    pub is_short: bool,
-    /// FLOPs of the KV-splitting kernel for one tile of rows: what the longest short request of this context costs.
-    pub one_tile_flops: f64,
+    /// For each limit: whether the request is short.
+    pub is_short: [bool; SHORT.len()],
+    /// For each limit: FLOPs of the KV-splitting kernel for the longest short request over the same keys.
+    pub short_flops: [f64; SHORT.len()],
 }
+
+/// Query tokens up to which a ragged launch splits the KV axis of a request instead of tiling its queries; the best
+/// limit counts.
+pub(super) const SHORT: [u64; 5] = [16, 128, 512, 1536, 4096];
 
 /// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
 pub fn attended_pairs(span: Span, request: Request) -> u64 {
@@ -116,8 +120,8 @@ impl AttentionShape {
             flops: flops as f64,
             bytes: self.request_bytes(q, keys) as f64,
             split_flops: self.split_flops(self.packed_rows(q), keys, flops) as f64,
-            is_short: self.latent.is_some() || self.packed_rows(q) <= SPLIT_ROWS,
-            one_tile_flops: self.split_flops(SPLIT_ROWS, keys, flops) as f64,
+            is_short: SHORT.map(|most| self.latent.is_some() || q <= most),
+            short_flops: SHORT.map(|most| self.split_flops(self.packed_rows(most), keys, flops) as f64),
             blocks: blocks as f64,
             tiles: tiles as f64,
             longest_blocks: longest as f64,
