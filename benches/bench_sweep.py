@@ -1,7 +1,7 @@
 """Configurations per second of the sweep against chunked NumPy with the same formulas, in the same run.
 
-Run with `python benches/bench_sweep.py`; prints a Markdown table. The rival evaluates one deployment's calibrated decode
-step: a table of row times per batch (taken from `Deployment.decode`, not counted as its time) plus the attention law,
+Run with `python benches/bench_sweep.py`; prints a Markdown table. The rival evaluates one deployment's calibrated
+decode step: a table of row times per batch (taken from `Deployment.decode`, not counted as its time) plus the attention law,
 chunk by chunk, then the filter and the best row. Equal answers are asserted before anything is timed.
 """
 
@@ -21,6 +21,7 @@ LIMIT_S = 0.03
 
 
 def rates() -> dict[str, float]:
+    """Constants of the attention law with the device's rates folded in."""
     device = rs.Accelerator.load(DEVICE)
     law = json.loads(device.calibration.to_json())
     attention = law["attention"]
@@ -71,6 +72,7 @@ def seconds(work, repeats: int = 5) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Print the table."""
     space = rs.SweepSpace(MODEL, DEVICE, tensor_parallel_size=TP, batch_size=BATCHES, context_tokens=CONTEXTS)
     deployment = rs.Deployment(MODEL, DEVICE, tensor_parallel_size=TP)
     capacity = deployment.capacity()

@@ -82,7 +82,9 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
             raise KeyError(name)
         array, names, nullable = self._columns[name]
         values = array if names is None else np.asarray(names, dtype=np.str_)[array]
-        mask = self._null if nullable and self._any_null else np.ma.nomask
+        mask: Any = self._null if nullable and self._any_null else np.ma.nomask
+        if name == "usd_per_mtok":
+            mask = np.isnan(values)  # an unknown price is null too
         return np.ma.MaskedArray(values, mask=mask, copy=False)
 
     @functools.cached_property

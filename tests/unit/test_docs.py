@@ -14,9 +14,6 @@ PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").g
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
-KNOWN_LEAKS = {("step", "deployment"), ("calibration", "roofline")}
-"""Arrows that point up today. Remove an entry when its code is fixed; never add one."""
-
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     """First line (from 0) and text of every fenced block of a language."""
@@ -120,4 +117,4 @@ def test_arrows_of_the_core_point_one_way():
         for other in re.findall(r"\bcrate::([a-z_]+)", file.read_text(encoding="utf-8"))
         if other != name
     }
-    assert {(name, other) for name, other in used if levels[other] >= levels[name]} == KNOWN_LEAKS
+    assert {(name, other) for name, other in used if levels[other] >= levels[name]} == set()

@@ -3,7 +3,7 @@
 use crate::calibration::Calibration;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::format::{ComputeDType, KvFormat, WeightFormat};
+use crate::format::{KvFormat, WeightFormat};
 use crate::hardware::Accelerator;
 use crate::model::Model;
 use crate::parallel::{Infeasible, Layout, Status};
@@ -81,14 +81,9 @@ impl DeploymentSpec {
     }
 }
 
-/// The operand type of activations: the model's own dtype.
-pub(crate) fn activation_dtype(model: &Model) -> ComputeDType {
-    model.dtype.compute(ComputeDType::Bf16)
-}
-
 /// Whether the device multiplies every format the model is stored in, and whether links join the ranks.
 fn check_device(model: &Model, device: &Accelerator, layout: Layout) -> std::result::Result<(), Infeasible> {
-    let own = activation_dtype(model);
+    let own = model.activation_dtype();
     let formats = model.kinds.iter().flat_map(|layer| layer.weights(model.hidden_size, model.dtype));
     for format in formats.map(|w| w.format).chain([model.dtype]) {
         let dtype = format.compute(own);
@@ -102,7 +97,7 @@ fn check_device(model: &Model, device: &Accelerator, layout: Layout) -> std::res
     let machine = Machine::new(device, &calibration, Pace::Burst);
     let joined = [
         ("tensor_parallel_size", layout.tensor),
-        ("pipeline_parallel_size", if layout.pipeline > 1 { 2 } else { 1 }),
+        ("pipeline_parallel_size", if layout.pipeline > 1 { layout.tensor * layout.pipeline } else { 1 }),
         ("expert_parallel_size", layout.expert),
     ];
     for (field, devices) in joined {

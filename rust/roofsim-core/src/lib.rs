@@ -3,6 +3,7 @@
 //! No Python, no files, no clock, no printing: give it a model, an accelerator and a layout and it says what a forward
 //! step costs, what limits it and how many sequences fit.
 
+pub mod arithmetic;
 pub mod calibration;
 pub mod capacity;
 pub mod deployment;

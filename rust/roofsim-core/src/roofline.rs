@@ -1,5 +1,6 @@
 //! The roofline itself: rates of a machine, the cost of an operation, and what bounds it.
 
+use crate::arithmetic::reciprocal;
 use crate::calibration::{Calibration, Interval};
 use crate::error::Result;
 use crate::format::ComputeDType;
@@ -78,19 +79,19 @@ impl OpCost {
         Bound::of(self.compute_s, self.memory_s, self.network_s, self.overhead_s)
     }
 
-    /// FLOPs per byte; infinite when nothing is moved.
+    /// FLOPs per byte; infinite when nothing is moved, 0 when nothing is computed either.
     pub fn arithmetic_intensity(&self) -> f64 {
-        self.flops / self.bytes
+        ratio(self.flops, self.bytes)
     }
 
     /// Model FLOPs utilisation.
     pub fn mfu(&self) -> f64 {
-        self.peak_compute_s / self.time_s
+        ratio(self.peak_compute_s, self.time_s)
     }
 
     /// Model bandwidth utilisation, given the machine's seconds per byte.
     pub fn mbu(&self, seconds_per_byte: f64) -> f64 {
-        self.bytes * seconds_per_byte / self.time_s
+        ratio(self.bytes * seconds_per_byte, self.time_s)
     }
 
     /// Adds `count` times `op`.
@@ -117,22 +118,9 @@ impl OpCost {
     }
 }
 
-/// The larger of two numbers that are not NaN: one instruction, where `f64::max` needs three for its NaN rule.
-#[inline(always)]
-pub const fn larger(a: f64, b: f64) -> f64 {
-    if a > b { a } else { b }
-}
-
-/// The smaller of two numbers that are not NaN.
-#[inline(always)]
-pub const fn smaller(a: f64, b: f64) -> f64 {
-    if a < b { a } else { b }
-}
-
-/// `1 / x`, rounded up, so that `y * reciprocal(x)` is never below `y / x` and a bound stays a bound.
-pub fn reciprocal(x: f64) -> f64 {
-    let r = 1.0 / x;
-    if r.mul_add(x, -1.0) < 0.0 { r.next_up() } else { r }
+/// `x / y`, with 0 of nothing being 0.
+fn ratio(x: f64, y: f64) -> f64 {
+    if x > 0.0 { x / y } else { 0.0 }
 }
 
 /// Burst or sustained: short kernels run at the boost clock, a step at what the power limit allows.

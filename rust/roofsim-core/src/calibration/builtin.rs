@@ -123,11 +123,16 @@ const GENERIC_GEMM: GemmLaw = GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m:
 
 pub(super) fn default_for(accelerator: &Accelerator) -> Calibration {
     let name = accelerator.name.as_str();
+    // A name alone proves nothing: the datasheet must be the measured device's too.
+    let is = |bandwidth: f64| {
+        accelerator.num_compute_units == Some(132)
+            && (accelerator.memory_bandwidth_bytes_per_s / bandwidth - 1.0).abs() < 0.02
+    };
     match (name, accelerator.family.as_str()) {
-        ("h100-sxm", _) => prototype(name, &H100, "prototype", 1.0, ""),
-        ("h200-sxm", _) => prototype(name, &H200, "prototype", 1.0, ""),
+        ("h100-sxm", "hopper") if is(3.35e12) => prototype(name, &H100, "prototype", 1.0, ""),
+        ("h200-sxm", "hopper") if is(4.8e12) => prototype(name, &H200, "prototype", 1.0, ""),
         (_, "hopper") => {
-            prototype(name, &H100, "borrowed", 2.0, "dimensionless constants of the H100 SXM, same family")
+            prototype(name, &H100, "borrowed", 2.0, "constants of the H100 SXM, same family, fixed times included")
         }
         _ => generic(name, accelerator),
     }
@@ -140,7 +145,8 @@ fn prototype(name: &str, c: &Constants, basis: &str, widen: f64, note: &str) -> 
         (ComputeDType::Fp8, c.fp8),
         (ComputeDType::Int8, c.fp8),
     ]);
-    let source = "constants fitted on early measurements of torch 2.11 kernels, not yet refitted by this validator";
+    let source = "GEMM, attention and grouped GEMM: early measurements of torch 2.11 kernels, not yet refitted by this validator; \
+                  element-wise and collective constants are assumed";
     let note = if note.is_empty() { source.to_owned() } else { format!("{note}; {source}") };
     Calibration {
         name: format!("{name}/torch/{basis}"),
@@ -185,10 +191,13 @@ fn intervals(widen: f64) -> Intervals {
 
 fn generic(name: &str, accelerator: &Accelerator) -> Calibration {
     let note = format!(
-        "nobody measured the {} family here: Hopper's efficiencies are borrowed, bars are four times wider",
+        "nobody measured the {} family here: Hopper's efficiencies are borrowed, bars are up to four times wider",
         accelerator.family
     );
     let mut calibration = prototype(name, &H100, "borrowed", 4.0, &note);
     calibration.gemm = BTreeMap::from([(ComputeDType::Bf16, GENERIC_GEMM)]);
+    // The load ceiling is Hopper's own: elsewhere only the memory limits the loads of experts.
+    calibration.grouped_gemm =
+        GroupedGemmLaw::Loaded { t0_s: 10.9 * US, e_m: 0.9, load_bytes_per_flop: 1.0, e_tile: 0.72 };
     calibration
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::roofline::larger;
+use crate::arithmetic::larger;
 
 /// Seconds a kernel takes before it does anything.
 type Seconds = f64;

@@ -1,7 +1,6 @@
 //! Weights and activations of one rank.
 
 use super::CapacityLimits;
-use crate::deployment::activation_dtype;
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 use crate::model::{FeedForward, Mixer, Model, Role, Shard, Weight};
@@ -66,7 +65,7 @@ pub fn activation_bytes(
     last: bool,
     limits: &CapacityLimits,
 ) -> Result<u64> {
-    let width = activation_dtype(model).operand_bits() / 8;
+    let width = model.activation_dtype().operand_bits() / 8;
     let rows = limits.max_num_batched_tokens;
     let widest = model.kinds.iter().zip(counts).filter(|&(_, &count)| count > 0).map(|(layer, _)| {
         let mixer = mixer_elements(&layer.mixer, layout);

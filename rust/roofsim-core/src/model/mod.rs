@@ -13,7 +13,7 @@ pub use layer::{Attention, Dense, FeedForward, LatentAttention, Layer, LayerForm
 pub use weights::{Role, Shard, Weight};
 
 use crate::error::{Error, Result};
-use crate::format::{KvFormat, WeightFormat};
+use crate::format::{ComputeDType, KvFormat, WeightFormat};
 
 /// The part before the first layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,6 +95,11 @@ impl Model {
             }
         }
         counts
+    }
+
+    /// The operand type of activations: the model's own dtype.
+    pub const fn activation_dtype(&self) -> ComputeDType {
+        self.dtype.compute(ComputeDType::Bf16)
     }
 
     /// L.

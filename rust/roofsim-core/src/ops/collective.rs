@@ -3,9 +3,10 @@
 //! Sources: Thakur, Rabenseifner, Gropp, "Optimization of Collective Communication Operations in MPICH", 2005;
 //! Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009. In-network reduction is left out.
 
+use crate::arithmetic::reciprocal;
 use crate::calibration::{CollectiveLaw, Interval};
 use crate::error::{Error, Result};
-use crate::roofline::{Machine, OpCost, reciprocal};
+use crate::roofline::{Machine, OpCost};
 
 /// Which collective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

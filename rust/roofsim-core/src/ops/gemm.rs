@@ -1,9 +1,10 @@
 //! Dense matrix product: `m` rows times an `n` by `k` weight. FLOPs = 2 m n k (never MACs).
 
+use crate::arithmetic::{larger, smaller};
 use crate::calibration::{GemmLaw, Interval, norm4};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
-use crate::roofline::{Machine, OpCost, larger, smaller};
+use crate::roofline::{Machine, OpCost};
 
 /// Output tiles that the tiled law chooses from, as (rows, columns).
 const TILES: [(f64, f64); 6] =

@@ -188,8 +188,10 @@ impl Resolved {
         let weight_waves = active * column_width / units;
         let whole_waves = weight_waves.ceil() / weight_waves;
         let load_s = (weight_bytes * whole_waves + row_bytes) * load_seconds_per_byte;
-        let row_tiles = (routed / active / TILE_ROWS).ceil();
-        let mma_s = (active * row_tiles * column_tiles * tile_s).max(flops * seconds_per_flop);
+        // Rows of an expert vary with the routing, so that its last tile is half full on average: no edge that all
+        // experts would cross together.
+        let row_tiles = routed / TILE_ROWS + 0.5 * active;
+        let mma_s = (row_tiles * column_tiles * tile_s).max(flops * seconds_per_flop);
         (mma_s, norm8(hbm_s, load_s))
     }
 }

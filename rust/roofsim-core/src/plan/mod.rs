@@ -115,6 +115,8 @@ pub enum Limit {
     MaxNumSeqs,
     /// Prefill work no longer fits between the decodes.
     TokenBudget,
+    /// The objective itself: latency is least for a lone sequence.
+    Objective,
 }
 
 impl Limit {
@@ -126,6 +128,7 @@ impl Limit {
             Self::Capacity => "capacity",
             Self::MaxNumSeqs => "max_num_seqs",
             Self::TokenBudget => "token_budget",
+            Self::Objective => "objective",
         }
     }
 }
@@ -332,6 +335,9 @@ impl PlanRequest {
             if cap < most {
                 (most, limit) = (cap, name);
             }
+        }
+        if matches!(self.objective, Objective::TokensPerSPerUser | Objective::Ttft) && most > 1 {
+            (most, limit) = (1, Limit::Objective);
         }
         if most == 0 {
             let rule = "the token budget leaves no room for the prompts between the decodes, even at batch 1";

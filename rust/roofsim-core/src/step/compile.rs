@@ -1,7 +1,6 @@
 //! From a model in a layout to the list of operations one rank runs in a step.
 
 use super::{CompiledStep, Entry, RowOp, Rows};
-use crate::deployment::activation_dtype;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::{ComputeDType, KvFormat};
@@ -35,7 +34,7 @@ impl CompiledStep {
         kv_format: KvFormat,
         engine: Engine,
     ) -> Result<Self> {
-        let own = activation_dtype(model);
+        let own = model.activation_dtype();
         let mut builder = Builder {
             machine,
             model,
@@ -123,7 +122,9 @@ impl Builder<'_> {
         if self.layout.pipeline > 1 {
             // Each tensor rank sends its share of the hidden state to its counterpart in the next stage.
             let bytes = self.model.hidden_size as f64 * self.width / self.layout.tensor as f64;
-            let op = CollectiveOp::new(self.machine, Collective::PointToPoint, 2, bytes)?;
+            // The slowest hand-over crosses whatever joins all stages.
+            let devices = self.layout.tensor * self.layout.pipeline;
+            let op = CollectiveOp::new(self.machine, Collective::PointToPoint, devices, bytes)?;
             self.push("stage_send", self.layout.pipeline - 1, Rows::All, RowOp::Collective(op));
         }
         Ok(())

@@ -127,6 +127,14 @@ impl Column {
 }
 
 impl Column {
+    /// Refuses a column whose values have no order.
+    pub(super) fn check_objective(self, field: &str) -> Result<()> {
+        if self.kind() == ColumnKind::Code {
+            return Err(Error::spec(field, self.name(), "its values are names and have no order"));
+        }
+        Ok(())
+    }
+
     /// Whether it needs more than the time of a row.
     pub(super) const fn needs_costs(self) -> bool {
         matches!(

@@ -71,7 +71,8 @@ pub(super) struct Plan {
 impl Plan {
     /// Chunks for reductions: pairs whose tables stay in cache, all batch sizes over them.
     pub(super) fn blocks(space: &Space) -> Result<Self> {
-        Self::new(space, |_, pairs| (CHUNK_BATCHES, CHUNK_PAIRS.min(pairs)))
+        let batches = (CHUNK_BATCHES / space.query_tokens.len().max(1)).max(1);
+        Self::new(space, |_, pairs| (batches, CHUNK_PAIRS.min(pairs)))
     }
 
     /// Chunks of whole lines: contiguous rows in order.

@@ -65,8 +65,11 @@ impl Filter {
                 })?;
                 position as f64
             }
-            ColumnKind::Flag if literal.eq_ignore_ascii_case("true") => 1.0,
-            ColumnKind::Flag if literal.eq_ignore_ascii_case("false") => 0.0,
+            ColumnKind::Flag => match literal.to_ascii_lowercase().as_str() {
+                "true" | "1" => 1.0,
+                "false" | "0" => 0.0,
+                _ => return Err(Error::spec("where", text, format!("{} is true or false", column.name()))),
+            },
             _ => match literal.parse::<f64>() {
                 Ok(number) if !number.is_nan() => number,
                 _ => return Err(Error::spec("where", text, RULE)),

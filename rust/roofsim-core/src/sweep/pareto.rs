@@ -140,6 +140,9 @@ impl Space {
         if !(2..=MOST).contains(&objectives.len()) {
             return Err(Error::spec("objectives", objectives.len(), "must be 2 to 4 columns"));
         }
+        for objective in objectives {
+            objective.check_objective("objectives")?;
+        }
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain(objectives.iter().copied()).collect();
         let fresh = || Search {
             objectives,

@@ -121,6 +121,7 @@ impl Space {
         if k == 0 {
             return Err(Error::spec("k", k, "must be at least 1"));
         }
+        column.check_objective("by")?;
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain([column]).collect();
         let fresh = || Search {
             column,

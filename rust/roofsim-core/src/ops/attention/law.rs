@@ -5,9 +5,10 @@
 //! S/n + n, least at sqrt(S). Both must also read the cache. The minimum of two monotone times is monotone.
 
 use super::shape::{AttentionShape, Counts, SHORT};
+use crate::arithmetic::{larger, smaller};
 use crate::calibration::AttentionLaw;
 use crate::error::Result;
-use crate::roofline::{Machine, OpCost, larger, smaller};
+use crate::roofline::{Machine, OpCost};
 
 /// What a request, or the sum of a batch, asks of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
