@@ -1,8 +1,8 @@
 """Configurations per second of the sweep against chunked NumPy with the same formulas, in the same run.
 
 Run with `python benches/bench_sweep.py`; prints a Markdown table. The rival evaluates one deployment's calibrated
-decode step: a table of row times per batch (taken from `Deployment.decode`, not counted as its time) plus the attention law,
-chunk by chunk, then the filter and the best row. Equal answers are asserted before anything is timed.
+decode step: a table of row times per batch (taken from `Deployment.decode`, not counted as its time) plus the
+attention law, chunk by chunk, then the filter and the best row. Equal answers are asserted before anything is timed.
 """
 
 from __future__ import annotations
