@@ -94,7 +94,10 @@ def plan(
     capacity_mode: Annotated[
         str, typer.Option(help="runtime (what an engine allocates) or ideal.", rich_help_panel=MEMORY)
     ] = "runtime",
-    calibration: shared.CalibrationOption = "calibrated",
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="calibrated (the default), ideal, or a calibration file (.json).", rich_help_panel=LAWS),
+    ] = None,
     engine: Annotated[str, typer.Option(help="ideal or vllm.", rich_help_panel=LAWS)] = "ideal",
     rows: Annotated[int, typer.Option(help="Most rows of the table.", rich_help_panel=shared.OUTPUT, min=1)] = 10,
     as_json: shared.JsonOption = False,
@@ -130,7 +133,7 @@ def plan(
     if as_json:
         print_json(answer.to_dict())
         return
-    behind = [(device.name, device.with_calibration(calibration).calibration) for device in devices]
+    behind = [(device.name, device.with_calibration(calibration or "calibrated").calibration) for device in devices]
     show(stdout(), answer, loaded, behind, rows)
 
 
