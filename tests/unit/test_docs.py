@@ -63,11 +63,15 @@ def test_python_blocks_are_found():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page):
     namespace: dict[str, object] = {"__name__": page.stem}
-    for line, source in blocks(page, "python"):
+    for number, (line, source) in enumerate(blocks(page, "python"), start=1):
         if page == PAGES[0] and source.startswith(">>>"):
             continue  # a doctest, which test_doctests runs
         # Blank lines in front make a traceback point at the line of the page.
-        exec(compile("\n" * line + source, str(page), "exec"), namespace)  # noqa: S102
+        try:
+            exec(compile("\n" * line + source, str(page), "exec"), namespace)  # noqa: S102
+        except Exception as error:
+            error.add_note(f"{page.relative_to(ROOT)}: Python block {number}, which starts at line {line + 1}")
+            raise
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
