@@ -2,6 +2,7 @@
 
 mod builtin;
 mod law;
+mod parameters;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, norm4, norm8};
+
+pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
 
 use crate::format::ComputeDType;
 use crate::hardware::Accelerator;
