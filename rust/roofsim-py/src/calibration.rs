@@ -1,10 +1,11 @@
 //! `roofsim.Calibration`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use roofsim_core::calibration::Calibration;
+use roofsim_core::calibration::{Calibration, Constant};
 use roofsim_core::hardware::Accelerator;
 
 use crate::error::IntoPython;
@@ -58,6 +59,43 @@ impl PyCalibration {
     /// JSON text that `from_json` reads back equal.
     fn to_json(&self) -> String {
         self.inner.to_json()
+    }
+
+    /// Every constant of every law: dicts of `path` (`gemm.bf16.e_m`), `value`, `unit`, `domain` (`efficiency`: above 0 and at
+    /// most 1; `fraction`; `non_negative`; `positive`) and `meaning`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Calibration.ideal().constants()[0]["path"]
+    /// 'sustained_compute'
+    fn constants<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let row = |constant: Constant| {
+            let row = PyDict::new(py);
+            row.set_item("path", constant.path)?;
+            row.set_item("value", constant.value)?;
+            row.set_item("unit", constant.parameter.unit)?;
+            row.set_item("domain", constant.parameter.domain.name())?;
+            row.set_item("meaning", constant.parameter.meaning)?;
+            Ok(row)
+        };
+        self.inner.constants().python()?.into_iter().map(row).collect()
+    }
+
+    /// The same calibration with some constants replaced.
+    ///
+    /// Parameters
+    /// ----------
+    /// values : dict
+    ///     New values by path, in the units that `constants` gives.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     Nothing stands at a path, or a law refuses the value.
+    fn with_constants(&self, values: HashMap<String, f64>) -> PyResult<Self> {
+        let pairs = values.iter().map(|(path, value)| (path.as_str(), *value));
+        Ok(Self { inner: Arc::new(self.inner.with_constants(pairs).python()?) })
     }
 
     /// Name: device, kernel library, basis.
