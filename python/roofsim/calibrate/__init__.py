@@ -1,0 +1,1 @@
+"""Fit the laws' constants to measurements."""
