@@ -180,8 +180,9 @@ def fit(
 def _standard_errors(end: Any, points: int) -> NDArray[np.float64]:
     """Standard errors from the curvature; infinite where the data say nothing about a constant."""
     jacobian = np.asarray(end.jac)
+    errors = np.full(jacobian.shape[1], np.inf)
+    active = np.linalg.norm(jacobian, axis=0) > 0
+    j = jacobian[:, active]
     variance = 2.0 * end.cost / max(1, points - jacobian.shape[1])
-    try:
-        return np.sqrt(np.maximum(np.diag(np.linalg.inv(jacobian.T @ jacobian)), 0.0) * variance)
-    except np.linalg.LinAlgError:
-        return np.full(jacobian.shape[1], np.inf)
+    errors[active] = np.sqrt(np.diag(np.linalg.pinv(j.T @ j)) * variance)
+    return errors

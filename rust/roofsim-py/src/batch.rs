@@ -3,6 +3,7 @@
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use roofsim_core::calibration::{Power, SteadyLoad};
 use roofsim_core::format::KvFormat;
 use roofsim_core::model::Span;
 use roofsim_core::ops::attention::AttentionShape;
@@ -180,6 +181,33 @@ pub(crate) fn grouped_gemm_costs<'py>(
         costs.push(GroupedGemmOp::new(&machine, shape).python()?.cost(tokens));
     }
     table(py, &costs)
+}
+
+/// Powers that explain steady measurements: idle watts, then (watts, bytes/s) of a read and (watts, FLOP/s, bytes/s) of a
+/// GEMM in one operand type.
+#[pyfunction]
+#[pyo3(name = "_steady_power")]
+pub(crate) fn steady_power<'py>(
+    py: Python<'py>,
+    accelerator: &PyAccelerator,
+    idle_w: f64,
+    read: (f64, f64),
+    gemm: (f64, f64, f64),
+    dtype: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let machine = machine(accelerator);
+    let per_flop = machine.seconds_per_flop(crate::arguments::compute_dtype("dtype", dtype)?).python()?;
+    let load = |power_w, flops_per_s: f64, bytes_per_s: f64| SteadyLoad {
+        power_w,
+        compute_share: flops_per_s * per_flop,
+        memory_share: bytes_per_s * machine.seconds_per_byte,
+    };
+    let power = Power::from_steady(idle_w, load(read.0, 0.0, read.1), load(gemm.0, gemm.1, gemm.2)).python()?;
+    let row = PyDict::new(py);
+    row.set_item("idle_w", power.idle_w)?;
+    row.set_item("compute_w", power.compute_w)?;
+    row.set_item("memory_w", power.memory_w)?;
+    Ok(row)
 }
 
 /// Costs of kernels that only move memory: `num_bytes` read and written.

@@ -1,6 +1,6 @@
 //! Reading and writing calibration files, and what a calibration must hold to be lawful.
 
-use super::{Calibration, Interval};
+use super::Calibration;
 use crate::error::{Error, Result};
 
 impl Calibration {
@@ -28,38 +28,10 @@ impl Calibration {
                 return Err(Error::spec(constant.path, constant.value, constant.parameter.domain.rule()));
             }
         }
-        self.check_intervals()
-    }
-
-    fn check_intervals(&self) -> Result<()> {
-        let bars = &self.intervals;
-        efficiency("intervals.coverage", bars.coverage)?;
-        let named = [
-            ("gemm", bars.gemm),
-            ("attention", bars.attention),
-            ("grouped_gemm", bars.grouped_gemm),
-            ("elementwise", bars.elementwise),
-            ("collective", bars.collective),
-        ];
-        for (name, Interval { below, above }) in named {
-            if !(0.0..1.0).contains(&below) {
-                return Err(Error::spec(format!("intervals.{name}.below"), below, "must be at least 0 and below 1"));
-            }
-            duration(&format!("intervals.{name}.above"), above)?;
+        if let Some(power) = &self.power {
+            power.check()?;
         }
-        Ok(())
-    }
-}
-
-fn efficiency(field: &str, value: f64) -> Result<()> {
-    if value > 0.0 && value <= 1.0 { Ok(()) } else { Err(Error::spec(field, value, "must be above 0 and at most 1")) }
-}
-
-fn duration(field: &str, value: f64) -> Result<()> {
-    if value >= 0.0 && value.is_finite() {
-        Ok(())
-    } else {
-        Err(Error::spec(field, value, "must be finite and at least 0"))
+        self.intervals.check()
     }
 }
 
