@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .check import attention_reference, relative_error
@@ -81,6 +82,15 @@ def reference_logits(step: Step, past: list[tuple[Any, Any]]) -> Any:
     return last @ model.head.to(torch.float64).t()
 
 
+def run_grouped(step: Step) -> None:
+    """Run one feed-forward with torch's grouped kernel; raises RuntimeError where torch has none."""
+    experts = step.experts
+    if experts is not None:
+        experts.use(None)
+        experts.counts[0].zero_()
+        experts(0, step.normed, step.update)
+
+
 def step_error(bench: Bench, architecture: Architecture, batch: int, query: int, context: int) -> float:
     """Run every grouped kernel that a step may choose; return the largest relative error of the logits."""
     from .step import choose_attention, choose_experts
@@ -95,6 +105,9 @@ def step_error(bench: Bench, architecture: Architecture, batch: int, query: int,
     chosen = [None if step.experts is None else step.experts.tile]
     if step.experts is not None:
         chosen += [tile_configs(4.0)[0], tile_configs(100.0)[0]]
+        with contextlib.suppress(RuntimeError):  # where torch has no grouped kernel, the step cannot choose it
+            run_grouped(step)
+            chosen.append(None)
     worst = 0.0
     for tile in chosen:
         if step.experts is not None:

@@ -12,7 +12,17 @@ import torch
 import triton
 import triton.language as tl
 
-__all__ = ["TileConfig", "Tiles", "combine", "gather_rows", "grouped_matmul", "max_tiles", "route", "sort_rows", "tile_configs"]
+__all__ = [
+    "TileConfig",
+    "Tiles",
+    "combine",
+    "gather_rows",
+    "grouped_matmul",
+    "max_tiles",
+    "route",
+    "sort_rows",
+    "tile_configs",
+]
 
 SORT_BLOCK = 64
 
