@@ -14,13 +14,13 @@ __all__ = ["QUICK_MODELS", "layers_that_fit", "max_kv_tokens", "step_point", "st
 
 # (requests, new tokens of each, context tokens of each, whether steady load is measured too)
 DECODE = (
-    (1, 128, False), (1, 2048, True), (1, 8192, False), (1, 32768, False), (2, 1024, False), (4, 512, False),
-    (4, 8192, False), (8, 128, False), (8, 2048, False), (16, 1024, False), (16, 8192, False), (32, 512, False),
-    (32, 2048, True), (64, 256, False), (64, 1024, False), (128, 512, False), (128, 128, False), (256, 256, True),
+    (1, 128, False), (1, 2048, True), (1, 8192, False), (1, 32768, False), (2, 512, False), (4, 8192, False),
+    (8, 2048, False), (16, 1024, False), (16, 8192, False), (32, 512, False), (32, 2048, True), (64, 1024, False),
+    (128, 128, False), (128, 512, False), (256, 256, True),
 )  # fmt: skip
 PREFILL = (
     (1, 128, 128, False), (1, 512, 512, False), (1, 1024, 1024, False), (1, 2048, 2048, True), (1, 4096, 4096, False),
-    (1, 8192, 8192, False), (4, 512, 512, False), (2, 2048, 2048, False), (1, 512, 4096, False),
+    (1, 8192, 8192, False), (4, 512, 512, False), (1, 512, 4096, False),
 )  # fmt: skip
 QUICK_DECODE = ((1, 2048, False), (8, 2048, False), (64, 1024, True))
 QUICK_PREFILL = ((1, 512, 512, False), (1, 2048, 2048, False))

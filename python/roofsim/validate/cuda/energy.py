@@ -5,6 +5,7 @@ The counter moves in ticks of up to a tenth of a second, so that readings are ta
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["idle_power_w", "steady_load"]
 
-WARM_SECONDS = 0.25
-LOAD_SECONDS = 0.75
+WARM_SECONDS = 0.2
+LOAD_SECONDS = 0.6
+AHEAD = 12  # replays that wait on the device while the host watches the counter
+POLL_SECONDS = 0.0005
 TICK_SECONDS = 0.12  # the longest wait for the counter to move
 IDLE_SECONDS = 0.4
-MAX_REPLAYS = 600
+MAX_REPLAYS = 2000
 
 
 def _tick(nvml: Nvml) -> tuple[float, float] | None:
@@ -33,7 +36,7 @@ def _tick(nvml: Nvml) -> tuple[float, float] | None:
         joules = nvml.energy_j()
         if joules is not None and joules != first:
             return now, joules
-        time.sleep(0.0005)
+        time.sleep(POLL_SECONDS)
     return now, first
 
 
@@ -62,28 +65,34 @@ def steady_load(bench: Bench, graph: Any, estimate_s: float) -> dict[str, Any]:
         replay), `sustained_sm_clock_mhz`, `temperature_c`, `throttle_reasons`.
     """
     torch, stream, nvml = bench.torch, bench.stopwatch.stream, bench.nvml
-    warm = max(1, min(MAX_REPLAYS, math.ceil(WARM_SECONDS / estimate_s)))
-    count = max(3, min(MAX_REPLAYS, math.ceil(LOAD_SECONDS / estimate_s)))
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
-    with torch.cuda.stream(stream):
-        for _ in range(warm):
-            graph.replay()
-        events[0].record()
-        for event in events[1:]:
-            graph.replay()
-            event.record()
-    events[0].synchronize()
-    began = time.perf_counter()
-    before = _tick(nvml)
+    warm = max(2, min(MAX_REPLAYS, math.ceil(WARM_SECONDS / estimate_s)))
+    count = warm + max(4, min(MAX_REPLAYS, math.ceil(LOAD_SECONDS / estimate_s)))
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+    ticks: list[tuple[float, float]] = []  # (seconds, joules) whenever the counter moved, once warm
     clocks: list[float] = []
-    while time.perf_counter() - began < count * estimate_s - 1.5 * TICK_SECONDS:
-        clocks.append(nvml.clock_mhz() or 0.0)
-        time.sleep(0.01)
-    after = _tick(nvml)
-    state = {"temperature_c": nvml.temperature_c(), "throttle_reasons": nvml.throttle_reasons()}
-    events[-1].synchronize()
-    samples = [float(a.elapsed_time(b)) * 1e-3 for a, b in zip(events[:-1], events[1:], strict=True)]
-    sustained, power = statistics.median(samples), _power(before, after)
+    last: float | None = None
+    state: dict[str, Any] = {}
+    for index in range(count + AHEAD):
+        if index < count:
+            with torch.cuda.stream(stream):
+                graph.replay()
+                events[index].record()
+        if index < AHEAD:
+            continue
+        while True:
+            joules = nvml.energy_j()
+            if joules is not None and last is not None and joules != last and index - AHEAD > warm:
+                ticks.append((time.perf_counter(), joules))
+                clocks.append(nvml.clock_mhz() or 0.0)
+            last = joules
+            if events[index - AHEAD].query():
+                break
+            time.sleep(POLL_SECONDS)
+        if index == count - 1:
+            state = {"temperature_c": nvml.temperature_c(), "throttle_reasons": nvml.throttle_reasons()}
+    samples = [float(a.elapsed_time(b)) * 1e-3 for a, b in itertools.pairwise(events[warm:])]
+    sustained = statistics.median(samples)
+    power = _power(ticks[0], ticks[-1]) if len(ticks) > 1 else None
     return {
         "sustained_s": sustained,
         "power_w": power,
@@ -101,4 +110,5 @@ def idle_power_w(bench: Bench) -> float | None:
         before = _tick(bench.nvml)
         time.sleep(IDLE_SECONDS)
         bench.constants["idle_power_w"] = _power(before, _tick(bench.nvml))
-    return bench.constants["idle_power_w"]
+    power: float | None = bench.constants["idle_power_w"]
+    return power

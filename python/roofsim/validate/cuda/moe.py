@@ -59,7 +59,7 @@ def _triton(bench: Bench, routing: Routing, tile: Any) -> Any:
         listed += [(expert, row, end) for row in range(first, end, tile.rows)]
     columns = bench.torch.tensor(listed, dtype=bench.torch.int32, device="cuda").t().contiguous()
     tiles = Tiles(columns[0], columns[1], columns[2])
-    return lambda x, w, out, scales: grouped_matmul(x, w, out, None, tiles, tile)
+    return lambda x, w, out, _scales: grouped_matmul(x, w, out, None, tiles, tile)
 
 
 def _torch(bench: Bench, routing: Routing, dtype: str) -> Any:
@@ -67,20 +67,20 @@ def _torch(bench: Bench, routing: Routing, dtype: str) -> Any:
     torch, ends = bench.torch, routing.ends
     if dtype == "fp8":
 
-        def scaled(x: Any, w: Any, out: Any, scales: tuple[Any, Any]) -> Any:
+        def scaled(x: Any, w: Any, _out: Any, scales: tuple[Any, Any]) -> Any:
             return torch._scaled_grouped_mm(
                 x, w.transpose(1, 2), scales[0], scales[1], offs=ends, out_dtype=torch.bfloat16, use_fast_accum=True
             )
 
         return scaled
-    return lambda x, w, out, scales: torch._grouped_mm(x, w.transpose(1, 2), offs=ends)
+    return lambda x, w, _out, _scales: torch._grouped_mm(x, w.transpose(1, 2), offs=ends)
 
 
 def _loop(bench: Bench, routing: Routing) -> Any:
     """Return one cuBLAS product an expert that is hit."""
     torch = bench.torch
 
-    def call(x: Any, w: Any, out: Any, scales: Any) -> Any:
+    def call(x: Any, w: Any, out: Any, _scales: Any) -> Any:
         end = 0
         for expert, count in enumerate(routing.counts):
             first, end = end, end + count

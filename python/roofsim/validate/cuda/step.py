@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_attention", "choose_experts", "measure_step"]
 
-BURST_GAP_SECONDS = 0.04
+BURST_GAP_SECONDS = 0.025
 BURST_SECONDS = 0.015  # of replays in a row: short against what the clock takes to come down
 BURST_WAIT_CYCLES = 3_000_000  # about 1.5 ms, in which the host enqueues the replays
 LONG_STEP_S = 0.05
-MAX_SETS = 8
+MAX_SETS = 4
 PREFILL_BACKENDS = ("sdpa_cudnn", "sdpa_flash", "cudnn_parts")  # they take queries laid out as rows
 
 
@@ -142,7 +142,7 @@ def _burst(bench: Bench, graph: Any) -> tuple[list[float], list[float]]:
     clocks.clear()
     count = max(1, min(5, round(BURST_SECONDS / estimate)))
     samples: list[float] = []
-    for _ in range(3 if estimate > LONG_STEP_S else 5):
+    for _ in range(3 if estimate > LONG_STEP_S else 4):
         time.sleep(BURST_GAP_SECONDS)
         samples += run(count)
     return samples, clocks

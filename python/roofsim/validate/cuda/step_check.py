@@ -27,7 +27,7 @@ def _rotated(torch: Any, x: Any, cosine: Any, sine: Any) -> Any:
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
-def _attended(step: Step, layer: dict[str, Any], index: int, x: Any, past: tuple[Any, Any]) -> Any:
+def _attended(step: Step, layer: dict[str, Any], x: Any, past: tuple[Any, Any]) -> Any:
     """Return the attention block's output [rows, H h] in float64; `past` are the caches before the step."""
     torch, a = step.bench.torch, step.model.architecture
     wide = torch.float64
@@ -75,7 +75,7 @@ def reference_logits(step: Step, past: list[tuple[Any, Any]]) -> Any:
     torch, model = step.bench.torch, step.model
     x = model.embedding[step.ids].to(torch.float64)
     for index, layer in enumerate(model.layers):
-        mixed = _attended(step, layer, index, _norm(torch, x, layer["norm"]), past[index])
+        mixed = _attended(step, layer, _norm(torch, x, layer["norm"]), past[index])
         x = x + mixed @ layer["o"].to(torch.float64).t()
         x = x + _fed(step, layer, index, _norm(torch, x, layer["second_norm"]))
     last = _norm(torch, x, model.final_norm).view(step.batch, step.query, -1)[:, -1]

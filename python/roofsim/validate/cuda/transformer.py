@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..architectures import Architecture
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..architectures import Architecture
     from .bench import Bench
 
 __all__ = ["Step", "Transformer"]
