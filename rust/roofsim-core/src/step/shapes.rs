@@ -27,8 +27,7 @@ impl CompiledStep {
             let rows = self.rows_of(entry.rows, batch.rows(), batch.requests());
             let (family, formats, sizes) = match &entry.op {
                 RowOp::Gemm(op) => {
-                    let sizes =
-                        vec![("m", rows), ("n", op.n), ("k", op.k), ("weight_bytes", op.weight_bytes as u64)];
+                    let sizes = vec![("m", rows), ("n", op.n), ("k", op.k), ("weight_bytes", op.weight_bytes as u64)];
                     ("gemm", vec![("dtype", op.dtype.name())], sizes)
                 }
                 RowOp::GroupedGemm(op) => {
