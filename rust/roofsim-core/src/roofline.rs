@@ -1,6 +1,6 @@
 //! The roofline itself: rates of a machine, the cost of an operation, and what bounds it.
 
-use crate::arithmetic::reciprocal;
+use crate::arithmetic::{larger, reciprocal, smaller};
 use crate::calibration::{Calibration, Interval};
 use crate::error::Result;
 use crate::format::ComputeDType;
@@ -69,6 +69,10 @@ pub struct OpCost {
     pub flops: f64,
     /// Bytes to and from device memory.
     pub bytes: f64,
+    /// Of a sum: the squares of the distances from each operation's time to its lower end, added up.
+    pub below_squares: f64,
+    /// The same for the upper ends.
+    pub above_squares: f64,
     /// `F / P` with the peak of the operation's own operand type: the numerator of MFU.
     pub peak_compute_s: f64,
 }
@@ -96,6 +100,9 @@ impl OpCost {
 
     /// Adds `count` times `op`.
     pub fn add(&mut self, count: f64, op: &Self) {
+        let (below, above) = (count * (op.time_s - op.time_low_s), count * (op.time_high_s - op.time_s));
+        self.below_squares += below * below;
+        self.above_squares += above * above;
         self.time_s += count * op.time_s;
         self.time_low_s += count * op.time_low_s;
         self.time_high_s += count * op.time_high_s;
@@ -109,11 +116,24 @@ impl OpCost {
         self.peak_compute_s += count * op.peak_compute_s;
     }
 
+    /// Closes a sum of operations: its interval from theirs, whose errors have this correlation with each other.
+    ///
+    /// The half-width is `sqrt((1 - rho) sum(b^2) + rho sum(b)^2)`: the root of the sum of squares where errors are
+    /// independent, the plain sum where all err together. Runs of one operation err alike and count as one.
+    #[must_use]
+    pub fn with_joint_interval(mut self, correlation: f64) -> Self {
+        let half_width = |squares: f64, sum: f64| ((1.0 - correlation) * squares + correlation * sum * sum).sqrt();
+        let below = half_width(self.below_squares, larger(self.time_s - self.time_low_s, 0.0));
+        let above = half_width(self.above_squares, larger(self.time_high_s - self.time_s, 0.0));
+        self.time_low_s = larger(self.time_s - below, smaller(self.ideal_s, self.time_s));
+        self.time_high_s = self.time_s + above;
+        self
+    }
+
     /// Sets the interval around `time_s`, cut at the ideal time.
     #[must_use]
     pub fn with_interval(mut self, interval: Interval) -> Self {
-        self.time_low_s = (self.time_s * (1.0 - interval.below)).max(self.ideal_s);
-        self.time_high_s = self.time_s * (1.0 + interval.above);
+        (self.time_low_s, self.time_high_s) = interval.around(self.time_s, self.ideal_s, self.flops, self.bytes);
         self
     }
 }

@@ -592,7 +592,10 @@ fn limit_heads(heads: u64) -> PyResult<u64> {
 }
 
 /// Storage of the weight and operand type: without `weight_dtype` the weight is stored as it is multiplied.
-fn stored(dtype: &str, weight_dtype: Option<&str>) -> PyResult<(WeightFormat, roofsim_core::format::ComputeDType)> {
+pub(crate) fn stored(
+    dtype: &str,
+    weight_dtype: Option<&str>,
+) -> PyResult<(WeightFormat, roofsim_core::format::ComputeDType)> {
     let compute = compute_dtype("dtype", dtype)?;
     let format = match weight_dtype {
         Some(name) => WeightFormat::parse("weight_dtype", name).python()?,

@@ -14,6 +14,7 @@
 
 mod accelerator;
 mod arguments;
+mod batch;
 mod calibration;
 mod capacity;
 mod cost;
@@ -50,5 +51,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<deployment::PyDeployment>()?;
     module.add_class::<capacity::PyCapacity>()?;
     module.add_class::<sweep::PySpace>()?;
+    module.add_function(wrap_pyfunction!(batch::steady_power, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::gemm_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::attention_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::grouped_gemm_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::elementwise_costs, module)?)?;
     module.add_function(wrap_pyfunction!(plan::plan, module)?)
 }

@@ -74,7 +74,7 @@ impl GemmOp {
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             law: Resolved::new(machine, n, k, dtype, seconds_per_flop),
-            interval: machine.calibration.intervals.gemm,
+            interval: machine.calibration.intervals.of_gemm(dtype),
         })
     }
 

@@ -56,6 +56,7 @@ impl CompiledStep {
             attention: builder.attention,
             engine,
             seconds_per_byte: machine.seconds_per_byte,
+            correlation: machine.calibration.intervals.correlation,
         })
     }
 }

@@ -56,6 +56,8 @@ pub struct CompiledStep {
     pub engine: Engine,
     /// `1 / W`, for MBU.
     pub seconds_per_byte: f64,
+    /// Correlation of the errors of different operations.
+    pub correlation: f64,
 }
 
 /// One row of the operation table.
@@ -114,7 +116,7 @@ impl CompiledStep {
         for entry in &self.attention {
             total.add(entry.count as f64, &entry.op.batch_cost(batch));
         }
-        total
+        total.with_joint_interval(self.correlation)
     }
 
     /// The table behind [`Self::cost`].

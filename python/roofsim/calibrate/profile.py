@@ -1,0 +1,286 @@
+"""From measurement files to a calibration: fit every class, leave shapes out, draw error bars, write down where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roofsim import Accelerator, Calibration
+from roofsim.calibrate.bars import COVERAGE, bar, held_coverage, inside, measured_range
+from roofsim.calibrate.energy import steady_power, steady_rates
+from roofsim.calibrate.fit import Constant, fit
+from roofsim.calibrate.folds import unseen_residuals
+from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
+from roofsim.calibrate.predict import costs
+from roofsim.calibrate.score import Score, score
+from roofsim.errors import SpecError, UnsupportedError
+
+__all__ = ["ClassResult", "Profile", "Source", "calibrate"]
+
+Progress = Callable[[str], object]
+
+MIN_POINTS = 24
+"""Fewer points of a class than this are too few to fit and to leave out from."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where measured rows come from: what a calibration's provenance says."""
+
+    rows: Sequence[Mapping[str, Any]]
+    software: str
+    date: str
+    kernel_library: str = "torch"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class and operand type after the fit.
+
+    Attributes
+    ----------
+    observed
+        The points, without those left out; `observed.left_out` lists these.
+    in_sample, unseen, roofline
+        Errors of the fit on its own points, on shapes left out, and of the bare roofline.
+    unseen_s
+        Times predicted without the point's shape, seconds.
+    interval
+        Error bar of the class.
+    coverage
+        Share of points inside bars that neither they nor their shape took part in.
+    """
+
+    observed: Observations
+    in_sample: Score
+    unseen: Score
+    roofline: Score
+    unseen_s: NDArray[np.float64]
+    interval: Mapping[str, Any]
+    coverage: float
+
+    @property
+    def name(self) -> str:
+        """Class and operand type."""
+        return self.observed.name
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A calibration with everything that was learnt while making it."""
+
+    calibration: Calibration
+    accelerator: Accelerator
+    results: list[ClassResult]
+    constants: list[Constant]
+    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], list[str]]]:
+    """Which observations share which constants: GEMM by operand type, both kinds of attention together."""
+    laws: list[tuple[list[Observations], list[str]]] = [
+        ([one], [f"gemm.{one.dtype}."]) for one in observed if one.family == "gemm"
+    ]
+    for families, prefix in (
+        (("decode_attention", "prefill_attention"), "attention."),
+        (("grouped_gemm",), "grouped_gemm."),
+        (("elementwise",), "elementwise."),
+    ):
+        members = [one for one in observed if one.family in families]
+        if members:
+            laws.append((members, [prefix]))
+    return laws
+
+
+def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Accelerator:
+    """Return the device under assumed constants, with a GEMM law for every operand type observed."""
+    tree = json.loads(Calibration.assumed().to_json())
+    for one in observed:
+        if one.family == "gemm":
+            tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
+    return accelerator.with_calibration(tree)
+
+
+def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
+    """Return the classes that the device has a peak for and that hold enough points, and why others were skipped."""
+    kept, skipped = [], []
+    bound = accelerator.with_calibration("ideal")
+    for one in observe(rows):
+        if len(one) < MIN_POINTS:
+            skipped.append(f"{one.name}: {len(one)} points, fewer than {MIN_POINTS}")
+            continue
+        try:
+            kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
+        except UnsupportedError as error:
+            skipped.append(f"{one.name}: {error}")
+    return kept, skipped
+
+
+def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
+    """Fit every class in turn; return the device under all fitted constants."""
+    fitted, constants = starting(accelerator, observed), []
+    for members, prefixes in _laws(observed):
+        result = fit(fitted, members, prefixes)
+        fitted, constants = result.accelerator, [*constants, *result.constants]
+    return fitted, constants
+
+
+def calibrate(
+    accelerator: Accelerator, source: Source, *, progress: Progress | None = None, cross_validate: bool = True
+) -> Profile:
+    """Fit a device's laws to measurements.
+
+    Parameters
+    ----------
+    accelerator
+        The device that was measured; its own calibration plays no part.
+    source
+        Measured rows and where they come from.
+    progress
+        Called with a line of text before each class.
+    cross_validate
+        Leave shapes out to learn errors and bars; without it bars come from the fit's own residuals.
+
+    Returns
+    -------
+    Profile
+        The calibration, constants with their units and fit errors, errors by class, and what was left out.
+
+    Raises
+    ------
+    SpecError
+        The files hold no class that can be fitted.
+    """
+    tell = progress or (lambda _text: None)
+    observed, skipped = readable(accelerator, source.rows)
+    if not observed:
+        raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
+    fitted, constants = starting(accelerator, observed), []
+    results: list[ClassResult] = []
+    for members, prefixes in _laws(observed):
+        tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
+        law = fit(fitted, members, prefixes)
+        fitted, constants = law.accelerator, [*constants, *law.constants]
+        if cross_validate:
+            residuals, folds = unseen_residuals(fitted, members, prefixes)
+        else:
+            split = np.cumsum([len(one) for one in members])[:-1]
+            residuals = np.split(law.residuals, split)
+            folds = [np.arange(len(one)) % 5 for one in members]
+        for one, residual, fold in zip(members, residuals, folds, strict=True):
+            results.append(_result(fitted, one, residual, fold))
+    calibration = _assemble(accelerator, fitted, source, results)
+    return Profile(
+        calibration,
+        accelerator.with_calibration(calibration),
+        results,
+        constants,
+        [lost for one in observed for lost in one.left_out],
+        skipped,
+    )
+
+
+def _result(
+    fitted: Accelerator, one: Observations, residual: NDArray[np.float64], fold: NDArray[np.int64]
+) -> ClassResult:
+    cost = costs(fitted, one)
+    unseen_s = one.measured_s / np.exp(residual)
+    ideal_ratio = cost["ideal_s"] / unseen_s
+    interval = {**bar(residual), "range": measured_range(cost["flops"], cost["bytes"])}
+    coverage = held_coverage(residual, fold, ideal_ratio)
+    if np.isnan(coverage):
+        coverage = float(np.mean(inside(residual, interval, ideal_ratio)))
+    return ClassResult(
+        one,
+        score(cost["time_s"], one.measured_s),
+        score(unseen_s, one.measured_s),
+        score(cost["ideal_s"], one.measured_s),
+        unseen_s,
+        interval,
+        coverage,
+    )
+
+
+def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | None:
+    """Return one bar for all operand types of a class: the wider end of each, the joint range."""
+    own = [result.interval for result in results if result.observed.family == family]
+    if not own:
+        return None
+    ranges = [one["range"] for one in own]
+    return {
+        "below": max(one["below"] for one in own),
+        "above": max(one["above"] for one in own),
+        "range": {
+            key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")
+        },
+    }
+
+
+def _percent(value: float) -> float:
+    return round(value, 3)
+
+
+def _assemble(
+    accelerator: Accelerator, fitted: Accelerator, source: Source, results: Sequence[ClassResult]
+) -> Calibration:
+    tree = json.loads(fitted.calibration.to_json())
+    rates = steady_rates(source.rows)
+    if rates is not None:
+        tree["sustained_compute"], tree["sustained_memory"] = (round(rate, 4) for rate in rates)
+    tree["power"] = steady_power(accelerator, source.rows)
+    bars = tree["intervals"]
+    bars["coverage"] = COVERAGE
+    gemm = {result.observed.dtype: dict(result.interval) for result in results if result.observed.family == "gemm"}
+    bars["gemm"] = gemm or bars["gemm"]
+    for family in CLASSES[1:]:
+        pooled = _pooled(results, family)
+        bars[family] = pooled or bars[family]
+    measured = {result.observed.family for result in results}
+    assumed = [family for family in (*CLASSES, "collective") if family not in measured]
+    note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
+    tree |= {
+        "name": f"{accelerator.name}/{source.kernel_library}",
+        "kernel_library": source.kernel_library,
+        "provenance": {
+            "basis": "measured",
+            "device": accelerator.name,
+            "family": accelerator.family,
+            "memory_bandwidth_bytes_per_s": accelerator.memory_bandwidth_bytes_per_s,
+            "num_compute_units": accelerator.num_compute_units,
+            "software": source.software,
+            "date": source.date,
+            "num_points": sum(len(result.observed) for result in results),
+            "errors": {result.name: _errors(result) for result in results},
+            "note": "; ".join(part for part in (source.note, note) if part),
+        },
+    }
+    return Calibration.load(_rounded(tree))
+
+
+def _errors(result: ClassResult) -> dict[str, Any]:
+    return {
+        "num_points": len(result.observed),
+        "left_out": len(result.observed.left_out),
+        "in_sample_percent": _percent(result.in_sample.mean),
+        "unseen_percent": _percent(result.unseen.mean),
+        "unseen_median_percent": _percent(result.unseen.median),
+        "unseen_bias_percent": _percent(result.unseen.bias),
+        "unseen_coverage": _percent(result.coverage),
+        "roofline_percent": _percent(result.roofline.mean),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are finer than any constant is known, and make equal fits equal files."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items() if item is not None}
+    return value

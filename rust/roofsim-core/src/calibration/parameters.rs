@@ -1,0 +1,238 @@
+//! The constants of every law: their units, their lawful values and what they mean; and a view of a calibration in
+//! which each constant has a dotted path, such as `gemm.bf16.e_m`.
+//!
+//! The table is what a calibration file is checked against and what a fit walks over. A law whose constant is not in
+//! it is refused, so that no constant goes unchecked.
+
+use serde_json::Value;
+
+use super::Calibration;
+use crate::error::{Error, Result};
+
+/// Which values a constant may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// Above 0 and at most 1: what keeps calibrated time at or above ideal time.
+    Efficiency,
+    /// From 0 to 1.
+    Fraction,
+    /// Finite and at least 0: overheads.
+    NonNegative,
+    /// Finite and above 0.
+    Positive,
+}
+
+impl Domain {
+    /// Whether a value lies in it.
+    pub fn holds(self, value: f64) -> bool {
+        match self {
+            Self::Efficiency => value > 0.0 && value <= 1.0,
+            Self::Fraction => (0.0..=1.0).contains(&value),
+            Self::NonNegative => value >= 0.0 && value.is_finite(),
+            Self::Positive => value > 0.0 && value.is_finite(),
+        }
+    }
+
+    /// The rule in words.
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Efficiency => "must be above 0 and at most 1",
+            Self::Fraction => "must be between 0 and 1",
+            Self::NonNegative => "must be finite and at least 0",
+            Self::Positive => "must be positive",
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Efficiency => "efficiency",
+            Self::Fraction => "fraction",
+            Self::NonNegative => "non_negative",
+            Self::Positive => "positive",
+        }
+    }
+}
+
+/// A constant of a law.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Section of a calibration file: `gemm`, `attention`, `grouped_gemm`, `elementwise`, `collective` or `step`.
+    pub class: &'static str,
+    /// Law within the class.
+    pub law: &'static str,
+    /// Name in the file.
+    pub name: &'static str,
+    /// Unit; `1` for a pure number.
+    pub unit: &'static str,
+    /// Lawful values.
+    pub domain: Domain,
+    /// What it is.
+    pub meaning: &'static str,
+}
+
+const fn parameter(
+    class: &'static str,
+    law: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    domain: Domain,
+    meaning: &'static str,
+) -> Parameter {
+    Parameter { class, law, name, unit, domain, meaning }
+}
+
+use Domain::{Efficiency, Fraction, NonNegative, Positive};
+
+/// Every constant of every law.
+pub const PARAMETERS: &[Parameter] = &[
+    parameter("gemm", "smooth", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("gemm", "smooth", "e_c", "1", Efficiency, "compute efficiency"),
+    parameter("gemm", "smooth", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("gemm", "tiled", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("gemm", "tiled", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("gemm", "tiled", "e_tile", "1", Positive, "matrix-unit efficiency of an infinitely large tile"),
+    parameter("gemm", "tiled", "half", "elements", NonNegative, "tile size that reaches half of e_tile"),
+    parameter("gemm", "tiled", "tau_s", "s", NonNegative, "time to start one wave of tiles"),
+    parameter("gemm", "tiled", "red_s", "s", NonNegative, "time to reduce the partial sums of split-k"),
+    parameter("gemm", "tiled", "e_p", "1", Efficiency, "efficiency against the peak that no shape exceeds"),
+    parameter("attention", "kernels", "tile_t0_s", "s", NonNegative, "query-tiled kernel: fixed time"),
+    parameter("attention", "kernels", "tile_e_c", "1", Efficiency, "query-tiled kernel: efficiency of its blocks"),
+    parameter("attention", "kernels", "tile_tau_s", "s", NonNegative, "query-tiled kernel: time to start one tile"),
+    parameter(
+        "attention",
+        "kernels",
+        "tile_tail",
+        "1",
+        Fraction,
+        "query-tiled kernel: part of the longest tile that shows",
+    ),
+    parameter("attention", "kernels", "split_t0_s", "s", NonNegative, "KV-splitting kernel: fixed time"),
+    parameter("attention", "kernels", "split_e_c", "1", Efficiency, "KV-splitting kernel: compute efficiency"),
+    parameter(
+        "attention",
+        "kernels",
+        "split_c_s",
+        "s",
+        NonNegative,
+        "KV-splitting kernel: time per square root of the context",
+    ),
+    parameter("attention", "kernels", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("grouped_gemm", "loaded", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("grouped_gemm", "loaded", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter(
+        "grouped_gemm",
+        "loaded",
+        "load_bytes_per_flop",
+        "bytes/FLOP",
+        Positive,
+        "load-rate ceiling over the bf16 peak",
+    ),
+    parameter("grouped_gemm", "loaded", "e_tile", "1", Efficiency, "tile efficiency"),
+    parameter("elementwise", "launched", "launch_s", "s", NonNegative, "time of one kernel inside a captured graph"),
+    parameter("elementwise", "launched", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("collective", "alpha_beta", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("collective", "alpha_beta", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
+    parameter("collective", "alpha_beta", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate inside a step over the burst rate"),
+    parameter(
+        "step",
+        "",
+        "sustained_memory",
+        "1",
+        Efficiency,
+        "memory rate inside a step over that of isolated kernels",
+    ),
+];
+
+/// Sections of a calibration file that hold laws.
+const LAW_SECTIONS: [&str; 5] = ["gemm", "attention", "grouped_gemm", "elementwise", "collective"];
+
+/// One constant of a calibration: where it stands, what it is, its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constant {
+    /// Dotted path, `gemm.bf16.e_m`.
+    pub path: String,
+    /// Value in its unit.
+    pub value: f64,
+    /// What it is.
+    pub parameter: &'static Parameter,
+}
+
+impl Calibration {
+    /// Every constant with its path, in the order of the file.
+    ///
+    /// An error where a law holds a constant that [`PARAMETERS`] does not list.
+    pub fn constants(&self) -> Result<Vec<Constant>> {
+        let tree = self.tree();
+        let mut found = Vec::new();
+        for section in LAW_SECTIONS {
+            if let Some(node) = tree.get(section) {
+                collect(section, "", section.to_owned(), node, &mut found)?;
+            }
+        }
+        for parameter in PARAMETERS.iter().filter(|p| p.class == "step") {
+            if let Some(value) = tree.get(parameter.name).and_then(Value::as_f64) {
+                found.push(Constant { path: parameter.name.to_owned(), value, parameter });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same calibration with some constants replaced, by path.
+    ///
+    /// An error names the path where nothing stands there, or the constant that its law refuses.
+    pub fn with_constants<'a>(&self, values: impl IntoIterator<Item = (&'a str, f64)>) -> Result<Self> {
+        let mut tree = self.tree();
+        for (path, value) in values {
+            let place = tree.pointer_mut(&format!("/{}", path.replace('.', "/")));
+            let Some(place) = place.filter(|place| place.is_number()) else {
+                return Err(Error::spec(path, value, "must be the path of a constant of this calibration"));
+            };
+            // What JSON cannot hold (NaN, infinity) is refused here, by name.
+            let Some(number) = serde_json::Number::from_f64(value) else {
+                return Err(Error::spec(path, value, "must be finite"));
+            };
+            *place = Value::Number(number);
+        }
+        let changed: Self = serde_json::from_value(tree)
+            .map_err(|error| Error::spec("calibration", &self.name, format!("not a calibration: {error}")))?;
+        changed.check()?;
+        Ok(changed)
+    }
+
+    fn tree(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// Walks one section; the nearest enclosing object with a `law` says whose constants they are.
+fn collect(class: &str, law: &str, path: String, node: &Value, found: &mut Vec<Constant>) -> Result<()> {
+    match node {
+        Value::Object(fields) => {
+            let law = fields.get("law").and_then(Value::as_str).unwrap_or(law);
+            for (name, field) in fields {
+                collect(class, law, format!("{path}.{name}"), field, found)?;
+            }
+            Ok(())
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect(class, law, format!("{path}.{index}"), item, found)?;
+            }
+            Ok(())
+        }
+        Value::Number(number) => {
+            let value = number.as_f64().unwrap_or(f64::NAN);
+            let named = |p: &&Parameter| p.class == class && p.law == law && path.split('.').any(|part| part == p.name);
+            match PARAMETERS.iter().find(named) {
+                Some(parameter) => {
+                    found.push(Constant { path, value, parameter });
+                    Ok(())
+                }
+                None => Err(Error::spec(path, value, format!("the {law} law has no such constant"))),
+            }
+        }
+        _ => Ok(()),
+    }
+}
