@@ -56,13 +56,15 @@ const US: f64 = 1e-6;
 /// Where every fit starts: round numbers of a recent data-centre GPU.
 pub(super) fn assumed() -> Calibration {
     let tiled = GemmLaw::Tiled {
-        t0_s: 2.0 * US,
-        e_m: 0.87,
-        e_tile: 0.9,
-        half: 1500.0,
-        tau_s: 1.0 * US,
+        t0_s: 3.0 * US,
+        e_m: 0.86,
+        e_c: 0.83,
+        load_bytes_per_s: 200e9,
+        stage_s: 0.04 * US,
+        epilogue_s: 0.75 * US,
         red_s: 2.0 * US,
-        e_p: 0.75,
+        tail: 0.1,
+        quantise_bytes: 0.0,
     };
     Calibration {
         name: "assumed".to_owned(),

@@ -26,23 +26,28 @@ pub enum GemmLaw {
         /// Memory efficiency.
         e_m: f64,
     },
-    /// The least over output tiles and split-k of
-    /// `max(((w mma)^4 + (bytes/(e_m W))^4)^(1/4) + w tau + [s>1] red, F/(e_p P))`, plus `t0`.
+    /// The least over output tiles a x b and splits s of k of
+    /// `((w step k/s)^4 + (bytes/(e_m W))^4)^(1/4) + w rows cols epilogue + [s>1] red`, plus `t0` and the quantising of
+    /// the activations. `w` counts waves of tiles, `step` is one tile's time per element of k: see `docs/gemm.md`.
     Tiled {
         /// Fixed time.
         t0_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
-        /// Matrix-unit efficiency of an infinitely large tile. May exceed 1: `e_p` bounds the whole.
-        e_tile: f64,
-        /// Elements at which a tile reaches half of `e_tile`.
-        half: f64,
-        /// Time to start one wave of tiles.
-        tau_s: Seconds,
+        /// Matrix-unit efficiency inside a tile.
+        e_c: f64,
+        /// Operand bytes that one compute unit loads per second.
+        load_bytes_per_s: f64,
+        /// Time that 64 elements of k take in any tile, however small: latency of one stage of its pipeline.
+        stage_s: Seconds,
+        /// Time in which one compute unit writes a tile of 128 x 128 outputs.
+        epilogue_s: Seconds,
         /// Time to reduce the partial sums of split-k.
         red_s: Seconds,
-        /// Efficiency against the device's peak that no shape exceeds.
-        e_p: f64,
+        /// Share of a partly filled last wave that is waited for: 0 where work is spread evenly, 1 for whole waves.
+        tail: f64,
+        /// Bytes per activation element that a kernel which quantises them moves, where the library counts it in.
+        quantise_bytes: f64,
     },
 }
 

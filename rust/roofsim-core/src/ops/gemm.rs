@@ -6,11 +6,23 @@ use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
 
-/// Output tiles that the tiled law chooses from, as (rows, columns).
+/// Output tiles that the tiled law chooses from, as (rows, columns). Wider ones bring no measurable gain.
 const TILES: [(f64, f64); 6] =
-    [(64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0), (256.0, 64.0), (256.0, 128.0)];
+    [(16.0, 64.0), (16.0, 128.0), (64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0)];
 /// Ways to split the inner dimension.
-const SPLITS: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
+const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+/// Elements of k in one stage of a tile's pipeline.
+const STAGE: f64 = 64.0;
+/// Outputs of the tile whose epilogue is the unit of `epilogue_s`.
+const EPILOGUE: f64 = 128.0 * 128.0;
+
+/// Row counts evaluated together.
+const LANES: usize = 64;
+
+/// Every tile with every split, as positions.
+fn candidates() -> impl Iterator<Item = (usize, usize)> {
+    (0..TILES.len()).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
+}
 
 /// A compiled GEMM: everything but the number of rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,16 +54,30 @@ enum Resolved {
 #[derive(Debug, Clone, PartialEq)]
 struct Tiled {
     t0_s: f64,
-    tau_s: f64,
     red_s: f64,
+    tail: f64,
     units: f64,
     n: f64,
-    peak_seconds_per_flop: f64,
     seconds_per_byte: f64,
-    /// Seconds of one tile per element of k: `2 (ab + half) units / (e P)`.
-    tile_seconds_per_k: [f64; 6],
+    /// Seconds of quantising one row of activations.
+    quantise_s_per_row: f64,
+    tiles: [Tile; 6],
     /// k / s.
     split_k: [f64; 4],
+}
+
+/// What a tile of one size costs; seconds per element of k.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tile {
+    rows: f64,
+    column_tiles: f64,
+    mma_s: f64,
+    /// Loading one row of activations.
+    row_load_s: f64,
+    /// Loading the columns of weights, and the latency of the pipeline.
+    fixed_load_s: f64,
+    /// Writing one row of outputs, seconds.
+    row_epilogue_s: f64,
 }
 
 impl GemmOp {
@@ -73,7 +99,7 @@ impl GemmOp {
             flops_per_row: 2.0 * n as f64 * k as f64,
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
-            law: Resolved::new(machine, n, k, dtype, seconds_per_flop),
+            law: Resolved::new(machine, (n, k), (format, dtype), seconds_per_flop),
             interval: machine.calibration.intervals.of_gemm(dtype),
         })
     }
@@ -94,7 +120,7 @@ impl GemmOp {
                 let (compute_s, memory_s) = (flops * seconds_per_flop, bytes * seconds_per_byte);
                 Parts { time_s: t0_s + norm4(compute_s, memory_s), compute_s, memory_s, overhead_s: *t0_s }
             }
-            Resolved::Tiled(tiled) => tiled.parts(m, flops, bytes),
+            Resolved::Tiled(tiled) => tiled.parts(m, bytes),
         };
         OpCost {
             time_s: larger(parts.time_s, ideal_s),
@@ -131,19 +157,25 @@ impl GemmOp {
                 }
             }
             Resolved::Tiled(tiled) => {
-                out.fill(f64::INFINITY);
-                for tile in 0..TILES.len() {
-                    for split in 0..SPLITS.len() {
+                for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(LANES)) {
+                    out.fill(f64::INFINITY);
+                    let (least, most) =
+                        rows.iter().fold((f64::INFINITY, 0.0), |(a, b), &m| (smaller(a, m), larger(b, m)));
+                    let time_s = |(tile, split): (usize, usize), m: f64| {
+                        let parts = tiled.candidate(tile, split, m, self.weight_bytes + m * self.bytes_per_row);
+                        norm4(parts.compute_s, parts.memory_s) + parts.overhead_s
+                    };
+                    // Every candidate is monotone in the rows, rounding included: one that for the fewest rows takes
+                    // as long as another for the most is nowhere below it.
+                    let limit_s = candidates().fold(f64::INFINITY, |best, at| smaller(time_s(at, most), best));
+                    for at in candidates().filter(|&at| time_s(at, least) <= limit_s) {
                         for (t, &m) in out.iter_mut().zip(rows) {
-                            let bytes = self.weight_bytes + m * self.bytes_per_row;
-                            let parts = tiled.candidate(tile, split, m, bytes);
-                            *t = smaller(norm4(parts.compute_s, parts.memory_s) + parts.overhead_s, *t);
+                            *t = smaller(time_s(at, m), *t);
                         }
                     }
                 }
                 for (t, &m) in out.iter_mut().zip(rows) {
-                    let peak_s = m * self.flops_per_row * tiled.peak_seconds_per_flop;
-                    *t = larger(tiled.t0_s + larger(*t, peak_s), ideal(m));
+                    *t = larger(tiled.total_s(*t, m), ideal(m));
                 }
             }
         }
@@ -159,7 +191,12 @@ struct Parts {
 }
 
 impl Resolved {
-    fn new(machine: &Machine<'_>, n: u64, k: u64, dtype: ComputeDType, seconds_per_flop: f64) -> Self {
+    fn new(
+        machine: &Machine<'_>,
+        (n, k): (u64, u64),
+        (format, dtype): (WeightFormat, ComputeDType),
+        seconds_per_flop: f64,
+    ) -> Self {
         let (compute_rate, memory_rate) = (machine.compute_rate, machine.memory_rate);
         let memory = |e_m: f64| machine.seconds_per_byte / (e_m * memory_rate);
         let compute = |e: f64| seconds_per_flop / (e * compute_rate);
@@ -169,61 +206,87 @@ impl Resolved {
                 Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
             }
             // Without a count of compute units there are no waves: the tiled law's own asymptotes remain.
-            (GemmLaw::Tiled { t0_s, e_m, e_p, .. }, None) => {
-                Self::Smooth { t0_s, seconds_per_flop: compute(e_p), seconds_per_byte: memory(e_m) }
+            (GemmLaw::Tiled { t0_s, e_m, e_c, .. }, None) => {
+                Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
             }
-            (GemmLaw::Tiled { t0_s, e_m, e_tile, half, tau_s, red_s, e_p }, Some(units)) => Self::Tiled(Tiled {
-                t0_s,
-                tau_s,
-                red_s,
-                units,
-                n: n as f64,
-                peak_seconds_per_flop: compute(e_p),
-                seconds_per_byte: memory(e_m),
-                tile_seconds_per_k: TILES.map(|(a, b)| 2.0 * (a * b + half) * units * compute(e_tile)),
-                split_k: SPLITS.map(|s| k as f64 / s),
-            }),
+            (
+                GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes },
+                Some(units),
+            ) => {
+                let seconds_per_byte = memory(e_m);
+                // Scales are too few to count here; without them the load of a tile never falls when n grows.
+                let load = |bits: u64| bits as f64 / 8.0 / load_bytes_per_s;
+                let (row_load_s, column_load_s) = (load(dtype.operand_bits()), load(format.element_bits()));
+                let n = n as f64;
+                Self::Tiled(Tiled {
+                    t0_s,
+                    red_s,
+                    tail,
+                    units,
+                    n,
+                    seconds_per_byte,
+                    quantise_s_per_row: quantise_bytes * k as f64 * seconds_per_byte,
+                    tiles: TILES.map(|(a, b)| {
+                        let columns = smaller(b, n);
+                        Tile {
+                            rows: a,
+                            column_tiles: (n / b).ceil(),
+                            mma_s: 2.0 * a * b * units * compute(e_c),
+                            row_load_s,
+                            fixed_load_s: columns * column_load_s + stage_s / STAGE,
+                            row_epilogue_s: columns * epilogue_s / EPILOGUE,
+                        }
+                    }),
+                    split_k: SPLITS.map(|s| k as f64 / s),
+                })
+            }
         }
     }
 }
 
 impl Tiled {
     /// The best tile and split for `m` rows.
-    fn parts(&self, m: f64, flops: f64, bytes: f64) -> Parts {
-        let peak_s = flops * self.peak_seconds_per_flop;
+    fn parts(&self, m: f64, bytes: f64) -> Parts {
         let mut best = Parts { time_s: f64::INFINITY, compute_s: 0.0, memory_s: 0.0, overhead_s: 0.0 };
-        for tile in 0..TILES.len() {
-            for split in 0..SPLITS.len() {
-                let parts = self.candidate(tile, split, m, bytes);
-                // The norm is at least its larger part: most candidates lose before any root is taken.
-                if larger(parts.compute_s, parts.memory_s) + parts.overhead_s >= best.time_s {
-                    continue;
-                }
-                let time_s = norm4(parts.compute_s, parts.memory_s) + parts.overhead_s;
-                if time_s < best.time_s {
-                    best = Parts { time_s, ..parts };
-                }
+        for (tile, split) in candidates() {
+            let parts = self.candidate(tile, split, m, bytes);
+            // The norm is at least its larger part: most candidates lose before any root is taken.
+            if larger(parts.compute_s, parts.memory_s) + parts.overhead_s >= best.time_s {
+                continue;
+            }
+            let time_s = norm4(parts.compute_s, parts.memory_s) + parts.overhead_s;
+            if time_s < best.time_s {
+                best = Parts { time_s, ..parts };
             }
         }
         Parts {
-            time_s: self.t0_s + larger(best.time_s, peak_s),
-            compute_s: larger(best.compute_s, peak_s),
-            memory_s: best.memory_s,
+            time_s: self.total_s(best.time_s, m),
+            compute_s: best.compute_s,
+            memory_s: best.memory_s + m * self.quantise_s_per_row,
             overhead_s: self.t0_s + best.overhead_s,
         }
+    }
+
+    /// Time of the whole, given that of the best candidate.
+    #[inline(always)]
+    fn total_s(&self, best_s: f64, m: f64) -> f64 {
+        self.t0_s + best_s + m * self.quantise_s_per_row
     }
 
     /// One tile and split: its parts, without the norm that joins them.
     #[inline(always)]
     fn candidate(&self, tile: usize, split: usize, m: f64, bytes: f64) -> Parts {
-        let ((a, b), s) = (TILES[tile], SPLITS[split]);
-        let output_tiles = (m / a).ceil() * (self.n / b).ceil();
-        let waves = larger(output_tiles * s / self.units, 1.0);
-        let mma_s = waves * (self.tile_seconds_per_k[tile] * self.split_k[split]);
+        let (tile, s) = (&self.tiles[tile], SPLITS[split]);
+        let rows = smaller(tile.rows, m);
+        let exact_waves = larger((m / tile.rows).ceil() * tile.column_tiles * s / self.units, 1.0);
+        // A last wave that is partly filled takes part of a whole one; as two products, each monotone in the rows.
+        let waves = (1.0 - self.tail) * exact_waves + self.tail * exact_waves.ceil();
+        let step_s = larger(tile.mma_s, rows * tile.row_load_s + tile.fixed_load_s);
+        let compute_s = waves * (step_s * self.split_k[split]);
         // Each split writes its fp32 partial sums and the reduction reads them again.
         let partial_bytes = if split > 0 { 8.0 * s * m * self.n } else { 0.0 };
         let memory_s = (bytes + partial_bytes) * self.seconds_per_byte;
-        let overhead_s = waves * self.tau_s + if split > 0 { self.red_s } else { 0.0 };
-        Parts { time_s: 0.0, compute_s: mma_s, memory_s, overhead_s }
+        let overhead_s = waves * (rows * tile.row_epilogue_s) + if split > 0 { self.red_s } else { 0.0 };
+        Parts { time_s: 0.0, compute_s, memory_s, overhead_s }
     }
 }
