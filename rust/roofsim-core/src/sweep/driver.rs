@@ -274,8 +274,7 @@ impl Work<'_> {
         let all_queries = self.space.query_tokens.len() as u128;
         let pairs_of_line = self.space.context_tokens.len() as u128 * all_queries;
         let line = u128::from(chunk.combination) * self.space.batch_size.len() as u128 + chunk.batches.start as u128;
-        let first_row =
-            line * pairs_of_line + chunk.contexts.start as u128 * all_queries + chunk.queries.start as u128;
+        let first_row = line * pairs_of_line + chunk.contexts.start as u128 * all_queries + chunk.queries.start as u128;
         let num_pairs = chunk.contexts.len() * queries;
         let mut time = [0.0; BLOCK];
         let mut show = |first: usize, at: usize| -> Result<()> {

@@ -19,9 +19,9 @@ use crate::capacity::Capacity;
 use crate::deployment::{Deployment, DeploymentSpec};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::parallel::Status;
 use crate::ops::AttentionOp;
 use crate::parallel::Layout;
+use crate::parallel::Status;
 use crate::roofline::OpCost;
 use crate::step::{CompiledStep, RowOp, Rows};
 use crate::workload::{MAX_TOKENS, Request};
@@ -310,10 +310,6 @@ impl<'a> Tables<'a> {
 
 impl StepKey {
     fn new(chunk: &Chunk, deployment: &Arc<Deployment>) -> Self {
-        Self {
-            batches: chunk.batches.clone(),
-            queries: chunk.queries.clone(),
-            deployment: Arc::clone(deployment),
-        }
+        Self { batches: chunk.batches.clone(), queries: chunk.queries.clone(), deployment: Arc::clone(deployment) }
     }
 }

@@ -3,7 +3,10 @@
 //! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. The only
 //! `unsafe` of the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
 
-#![expect(unsafe_code, reason = "calling functions compiled for an instruction set that was detected, and their stores")]
+#![expect(
+    unsafe_code,
+    reason = "calling functions compiled for an instruction set that was detected, and their stores"
+)]
 
 mod body;
 mod stream;
