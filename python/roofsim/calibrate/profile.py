@@ -127,6 +127,12 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
     return kept, skipped
 
 
+def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
+    """Return the constants that are known: torch's GEMMs are timed on operands that are quantised already."""
+    bare = kernel_library == "torch"
+    return [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+
+
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn; return the device under all fitted constants."""
     fitted, constants = starting(accelerator, observed), []
@@ -167,13 +173,14 @@ def calibrate(
     if not observed:
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
     fitted, constants = starting(accelerator, observed), []
+    held = _held(source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(fitted, members, prefixes)
+        law = fit(fitted, members, prefixes, fixed=held)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
-            residuals, folds = unseen_residuals(fitted, members, prefixes)
+            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
         else:
             split = np.cumsum([len(one) for one in members])[:-1]
             residuals = np.split(law.residuals, split)
