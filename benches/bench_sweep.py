@@ -26,12 +26,11 @@ def rates() -> dict[str, float]:
     law = json.loads(device.calibration.to_json())
     attention = law["attention"]
     peak, units = device.peak_flops_per_s["bf16"], device.num_compute_units
-    tile = 1 / (peak * attention["tile_e_c"] * law["sustained_compute"])
     return {
         "memory": 1 / (device.memory_bandwidth_bytes_per_s * attention["e_m"] * law["sustained_memory"]),
         "split": 1 / (peak * attention["split_e_c"] * law["sustained_compute"]),
-        "block": 4 * 128 * 128 * 128 * tile * units,
-        "units": units,
+        "key": 512 / attention["stream_bytes_per_s"],
+        "crowd": 1 / (attention["crowd_heads"] * units),
         **attention,
     }
 
@@ -41,19 +40,19 @@ def numpy_best(rows_s: np.ndarray, most: np.ndarray, chunk: int) -> tuple[float,
     r = rates()
     contexts = np.asarray(CONTEXTS, dtype=np.float64)
     heads, kv_heads, layers = 16, 2, 80
-    blocks = np.ceil(contexts / 128)
     best = (-np.inf, -1)
     lines = max(1, chunk // len(contexts))
     for first in range(0, len(BATCHES), lines):
         batch = np.asarray(BATCHES[first : first + lines], dtype=np.float64)[:, None]
         memory = batch * ((contexts + 1) * kv_heads * 512 + heads * 512) * r["memory"]
-        tile_s = batch * heads * (blocks * r["block"] + r["tile_tau_s"]) / r["units"]
-        longest = blocks * r["block"] + r["tile_tau_s"]
-        filled = np.minimum(batch * heads / r["units"], 1)
-        tile = r["tile_t0_s"] + np.maximum(memory, np.maximum(tile_s + r["tile_tail"] * longest * filled, longest))
-        split = batch * 512 * kv_heads * 64 * contexts * r["split"]
-        split = r["split_t0_s"] + r["split_c_s"] * np.sqrt(contexts) + np.maximum(memory, split)
-        time_s = rows_s[first : first + lines, None] + layers * np.minimum(tile, split)
+        compute = batch * 512 * kv_heads * 16 * contexts * r["split"]
+        stream, first_block = contexts * r["key"], 128 * r["key"]
+        one_pass = np.maximum(np.maximum(compute, stream), np.maximum(memory, 0.8 * (memory + stream)))
+        split = np.maximum(np.maximum(compute, first_block), np.maximum(memory, 0.8 * (memory + first_block)))
+        split = r["split_t0_s"] + r["split_c_s"] * np.sqrt(contexts) + r["split_rows_s"] / 16 + split
+        crowding = r["crowd_s"] * (1 - 1 / (1 + batch * kv_heads * r["crowd"]))
+        attention = crowding + r["pass_t0_s"] + np.minimum(one_pass, split)
+        time_s = rows_s[first : first + lines, None] + layers * attention
         value = np.where((time_s <= LIMIT_S) & (batch <= most), batch / time_s / TP, -np.inf)
         at = int(np.argmax(value))
         if value.flat[at] > best[0]:

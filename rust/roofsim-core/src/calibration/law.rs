@@ -57,24 +57,41 @@ pub enum GemmLaw {
 pub enum AttentionLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
-    /// The faster of two kernels: one that tiles the queries, one that splits the KV axis.
+    /// The faster of two kernels: one pass over the keys, by packed rows or by query tiles, and one that splits the KV
+    /// axis. See `docs/attention.md`.
     Kernels {
-        /// Query-tiled kernel: fixed time.
-        tile_t0_s: Seconds,
-        /// Query-tiled kernel: efficiency of its blocks of 128 queries by 128 keys.
-        tile_e_c: f64,
-        /// Query-tiled kernel: time to start one tile.
-        tile_tau_s: Seconds,
-        /// Query-tiled kernel: part of the longest tile that shows at the end of the makespan.
-        tile_tail: f64,
-        /// KV-splitting kernel: fixed time.
-        split_t0_s: Seconds,
-        /// KV-splitting kernel: compute efficiency.
-        split_e_c: f64,
-        /// KV-splitting kernel: seconds per square root of the longest context.
-        split_c_s: Seconds,
-        /// Memory efficiency of both.
+        /// Memory efficiency of all kernels.
         e_m: f64,
+        /// Bytes of keys and values that one compute unit streams per second.
+        stream_bytes_per_s: f64,
+        /// Time that a launch over very many KV heads of width 128 takes more than one over few.
+        crowd_s: Seconds,
+        /// KV heads per compute unit at which half of `crowd_s` is reached.
+        crowd_heads: f64,
+        /// Fixed time of a pass by packed rows, and of every launch.
+        pass_t0_s: Seconds,
+        /// Time that combining the parts of a split KV axis adds.
+        split_t0_s: Seconds,
+        /// Split KV axis: seconds per square root of the longest context, at a head width of 128.
+        split_c_s: Seconds,
+        /// Split KV axis: time to combine the parts of tiles of 128 rows of width 128.
+        split_rows_s: Seconds,
+        /// Split KV axis: compute efficiency.
+        split_e_c: f64,
+        /// Query tiles: fixed time, where longer than `pass_t0_s`.
+        tile_t0_s: Seconds,
+        /// Query tiles: efficiency of the products of a block of 128 queries by 128 keys.
+        tile_e_c: f64,
+        /// Query tiles: exponentials that one compute unit evaluates per second.
+        tile_exp_per_s: f64,
+        /// Query tiles: blocks that the start and end of a tile are worth.
+        tile_start: f64,
+        /// Query tiles: share of the difference of longest and shortest tile that shows at the end of the makespan.
+        tile_spread: f64,
+        /// Query tiles: share of the longest tile that shows there.
+        tile_last: f64,
+        /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
+        prefix_tile_s: Seconds,
     },
 }
 

@@ -1,7 +1,7 @@
 //! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
 
-use crate::ops::GemmOp;
 use crate::ops::attention::{KernelLaw, Kernels, Load};
+use crate::step::RowOp;
 
 /// Rows evaluated at once: their tables and results stay in the first-level cache.
 pub const BLOCK: usize = 256;
@@ -30,7 +30,7 @@ pub struct LoadTable {
     /// See [`Load`].
     pub bytes: Vec<f64>,
     /// See [`Load`].
-    pub split_flops: Vec<f64>,
+    pub split_s: Vec<f64>,
     /// See [`Load`].
     pub tile_s: Vec<f64>,
     /// See [`Load`].
@@ -38,7 +38,15 @@ pub struct LoadTable {
     /// See [`Load`].
     pub longest_s: Vec<f64>,
     /// See [`Load`].
+    pub tail_s: Vec<f64>,
+    /// See [`Load`].
+    pub stream_s: Vec<f64>,
+    /// See [`Load`].
+    pub pass_overhead_s: Vec<f64>,
+    /// See [`Load`].
     pub split_overhead_s: Vec<f64>,
+    /// Whether some row has query tiles: without, fewer columns are read.
+    pub has_tiles: bool,
 }
 
 impl LoadTable {
@@ -48,11 +56,15 @@ impl LoadTable {
         Self {
             flops: room(),
             bytes: room(),
-            split_flops: room(),
+            split_s: room(),
             tile_s: room(),
             filled: room(),
             longest_s: room(),
+            tail_s: room(),
+            stream_s: room(),
+            pass_overhead_s: room(),
             split_overhead_s: room(),
+            has_tiles: false,
         }
     }
 
@@ -60,23 +72,31 @@ impl LoadTable {
     pub fn push(&mut self, load: &Load) {
         self.flops.push(load.flops);
         self.bytes.push(load.bytes);
-        self.split_flops.push(load.split_flops);
+        self.split_s.push(load.split_s);
         self.tile_s.push(load.tile_s);
         self.filled.push(load.filled);
         self.longest_s.push(load.longest_s);
+        self.tail_s.push(load.tail_s);
+        self.stream_s.push(load.stream_s);
+        self.pass_overhead_s.push(load.pass_overhead_s);
         self.split_overhead_s.push(load.split_overhead_s);
+        self.has_tiles |= load.filled > 0.0;
     }
 
     /// One row.
     pub fn at(&self, row: usize) -> Load {
         let pick = |column: &[f64]| column.get(row).copied().unwrap_or(0.0);
         Load {
+            requests: 1.0,
             flops: pick(&self.flops),
             bytes: pick(&self.bytes),
-            split_flops: pick(&self.split_flops),
+            split_s: pick(&self.split_s),
             tile_s: pick(&self.tile_s),
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
+            tail_s: pick(&self.tail_s),
+            stream_s: pick(&self.stream_s),
+            pass_overhead_s: pick(&self.pass_overhead_s),
             split_overhead_s: pick(&self.split_overhead_s),
             ..Load::default()
         }
@@ -88,6 +108,25 @@ fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
     &column[first..first + len]
 }
 
+/// Adds the expression to each row, or to one start for all of them where there is one. Not a function of a closure:
+/// those do not always become one loop that vectorises.
+macro_rules! add_each {
+    ($time:ident, $start:ident, $j:ident => $attention:expr) => {
+        match $start {
+            Some(start) => {
+                for $j in 0..$time.len() {
+                    $time[$j] = start + $attention;
+                }
+            }
+            None => {
+                for $j in 0..$time.len() {
+                    $time[$j] += $attention;
+                }
+            }
+        }
+    };
+}
+
 #[inline(always)]
 pub(super) fn add_attention(
     law: &KernelLaw,
@@ -95,58 +134,93 @@ pub(super) fn add_attention(
     batch: f64,
     table: &LoadTable,
     first: usize,
+    start: Option<f64>,
     time: &mut [f64],
-) {
+) -> f64 {
     let n = time.len();
     let bytes = part(&table.bytes, first, n);
     match law.kernels {
         Kernels::Roofline => {
             let flops = part(&table.flops, first, n);
-            for j in 0..n {
+            add_each!(time, start, j => {
                 let load = Load { flops: flops[j], bytes: bytes[j], ..Load::default() };
-                time[j] += count * law.roofline_time_s(&load.times(batch));
-            }
+                count * law.roofline_time_s(&load.times(batch))
+            });
         }
         Kernels::Split => {
-            let split_flops = part(&table.split_flops, first, n);
+            let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
-            for j in 0..n {
+            add_each!(time, start, j => {
                 let load = Load {
+                    requests: 1.0,
                     bytes: bytes[j],
-                    split_flops: split_flops[j],
+                    split_s: split_s[j],
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };
-                time[j] += count * law.split_time_s(&load.times(batch));
-            }
+                count * law.split_time_s(&load.times(batch))
+            });
         }
-        Kernels::TileAndSplit => {
-            let split_flops = part(&table.split_flops, first, n);
+        Kernels::PassAndSplit if table.has_tiles => {
+            let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             let tile_s = part(&table.tile_s, first, n);
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
-            for j in 0..n {
+            let tail_s = part(&table.tail_s, first, n);
+            let stream_s = part(&table.stream_s, first, n);
+            let pass_overhead_s = part(&table.pass_overhead_s, first, n);
+            add_each!(time, start, j => {
                 let load = Load {
-                    flops: 0.0,
+                    requests: 1.0,
                     bytes: bytes[j],
-                    split_flops: split_flops[j],
+                    split_s: split_s[j],
                     tile_s: tile_s[j],
                     filled: filled[j],
                     longest_s: longest_s[j],
+                    tail_s: tail_s[j],
+                    stream_s: stream_s[j],
+                    pass_overhead_s: pass_overhead_s[j],
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };
-                time[j] += count * law.fastest_time_s(&load.times(batch));
-            }
+                count * law.fastest_time_s(&load.times(batch))
+            });
+        }
+        Kernels::PassAndSplit => {
+            // Packed rows: one pass differs from the split by its overhead and by what it streams alone.
+            let split_s = part(&table.split_s, first, n);
+            let split_overhead_s = part(&table.split_overhead_s, first, n);
+            let stream_s = part(&table.stream_s, first, n);
+            add_each!(time, start, j => {
+                let load = Load {
+                    requests: 1.0,
+                    bytes: bytes[j],
+                    split_s: split_s[j],
+                    tile_s: split_s[j],
+                    longest_s: stream_s[j],
+                    stream_s: stream_s[j],
+                    pass_overhead_s: law.pass_t0_s,
+                    split_overhead_s: split_overhead_s[j],
+                    ..Load::default()
+                };
+                count * law.fastest_time_s(&load.times(batch))
+            });
         }
     }
+    earliest(time)
 }
 
 #[inline(always)]
-pub(super) fn divide(numerator: f64, x: &[f64], out: &mut [f64]) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = numerator / x;
+pub(super) fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]) {
+    if divisor == 1.0 {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = numerator / x;
+        }
+    } else {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = numerator / x / divisor;
+        }
     }
 }
 
@@ -178,15 +252,6 @@ pub(super) fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]
     let mut any = 0;
     for (&v, &m) in value.iter().zip(mask) {
         any |= m & when(sign * v <= threshold);
-    }
-    any != 0
-}
-
-#[inline(always)]
-pub(super) fn any_until(time: &[f64], latest: f64) -> bool {
-    let mut any = 0;
-    for &t in time {
-        any |= when(t <= latest);
     }
     any != 0
 }
@@ -225,7 +290,7 @@ pub(super) fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64 {
 }
 
 #[inline(always)]
-pub(super) fn gemm_times(op: &GemmOp, rows: &[f64], out: &mut [f64]) {
+pub(super) fn row_times(op: &RowOp, rows: &[f64], out: &mut [f64]) {
     op.times(rows, out);
 }
 
