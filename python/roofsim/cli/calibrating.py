@@ -58,7 +58,7 @@ def calibrate(
         source = read_kernel_tables(files, kernel_table)
     else:
         source, header = read_files(files)
-        accelerator = measured_device(header, device)
+        accelerator = measured_device(header, device, source.rows)
     profile = fit_calibration(accelerator, source, progress=None if as_json else complain_softly)
     if output is not None:
         Path(output).write_text(profile.calibration.to_json() + "\n", encoding="utf-8")

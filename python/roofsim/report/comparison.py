@@ -109,7 +109,7 @@ def compare(
     A point faster than the bare roofline is left out and counted in `notes`: its operands lay in a cache.
     """
     source, header = read_files([files] if isinstance(files, str) or not isinstance(files, list | tuple) else files)
-    accelerator = measured_device(header, device).with_calibration(calibration)
+    accelerator = measured_device(header, device, source.rows).with_calibration(calibration)
     bound = accelerator.with_calibration("ideal")
     classes, rows, notes = [], [], []
     for one in [*observe(source.rows), *observe_steps(source.rows)]:

@@ -47,7 +47,7 @@ def device_accuracies(
     lenders: dict[str, Accelerator] = {}
     for own in sorted_paths.values():
         source, header = read_files(own)
-        accelerator = measured_device(header, device)
+        accelerator = measured_device(header, device, source.rows)
         lender = lenders.get(accelerator.family)
         found.append(accuracy(accelerator, source, transfer=lender, progress=progress))
         lenders.setdefault(accelerator.family, accelerator)

@@ -337,6 +337,6 @@ def _constant(field: str, value: float) -> SearchStrategy[float]:
         return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY
-    if field.startswith("load_bytes_per_") or field in {"stream_bytes_per_s", "crowd_heads", "tile_exp_per_s"}:
+    if field in {"stream_bytes_per_s", "crowd_heads", "tile_exp_per_s"} or field.startswith("load_bytes_per_"):
         return st.floats(value / 8, value * 8)
     return st.just(0.0) | st.floats(value / 8, value * 8)

@@ -118,7 +118,7 @@ fn format() -> impl Strategy<Value = WeightFormat> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn never_under_the_roofline(law in lawful(), m in size(), n in size(), k in size(), format in format()) {
