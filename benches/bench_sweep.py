@@ -27,8 +27,8 @@ def rates() -> dict[str, float]:
     attention = law["attention"]
     peak, units = device.peak_flops_per_s["bf16"], device.num_compute_units
     return {
-        "memory": 1 / (device.memory_bandwidth_bytes_per_s * attention["e_m"] * law["sustained_memory"]),
-        "split": 1 / (peak * attention["split_e_c"] * law["sustained_compute"]),
+        "memory": 1 / (device.memory_bandwidth_bytes_per_s * attention["e_m"] * law["step"]["memory_rate"]),
+        "split": 1 / (peak * attention["split_e_c"] * law["step"]["compute_rate"]),
         "key": 512 / attention["stream_bytes_per_s"],
         "crowd": 1 / (attention["crowd_heads"] * units),
         **attention,

@@ -323,11 +323,17 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
         for field, value in law.items():
             if field != "law":
                 law[field] = draw(_constant(field, value), label=field)
-    constants["sustained_compute"] = draw(_EFFICIENCY, label="sustained_compute")
-    constants["sustained_memory"] = draw(_EFFICIENCY, label="sustained_memory")
+    step = constants["step"]
+    for field in ("compute_rate", "memory_rate", "sustained_compute"):
+        step[field] = draw(_EFFICIENCY, label=field)
+    # Beyond this a step costs more than two percent more than its two halves.
+    step["slowdown"] = draw(st.floats(0.0, MAX_SLOWDOWN), label="slowdown")
+    for field in ("slowdown_s", "dispatch_s", "dispatch_expert_s"):
+        step[field] = draw(st.floats(step[field] / 8, step[field] * 8), label=field)
     return rs.Calibration.from_json(json.dumps(constants))
 
 
+MAX_SLOWDOWN = 0.08
 _LAWS = ("attention", "grouped_gemm", "elementwise", "collective")
 _EFFICIENCY = st.just(1.0) | st.floats(0.05, 1.0)
 

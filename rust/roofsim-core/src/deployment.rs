@@ -67,7 +67,7 @@ impl DeploymentSpec {
         }
         let calibration = self.calibration.unwrap_or_else(|| Arc::new(Calibration::default_for(&accelerator)));
         let kv_format = self.kv_format.unwrap_or(model.kv_cache_format);
-        let machine = Machine::new(&accelerator, &calibration, Pace::Sustained);
+        let machine = Machine::new(&accelerator, &calibration, Pace::Step);
         let step = CompiledStep::new(&machine, &model, self.layout, kv_format, self.engine)?;
         Ok(Ok(Deployment {
             model,

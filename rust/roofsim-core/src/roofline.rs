@@ -143,13 +143,13 @@ fn ratio(x: f64, y: f64) -> f64 {
     if x > 0.0 { x / y } else { 0.0 }
 }
 
-/// Burst or sustained: short kernels run at the boost clock, a step at what the power limit allows.
+/// How an operation runs: alone, or among those of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pace {
-    /// One operation alone.
+    /// One operation alone, in a short burst.
     Burst,
     /// Inside a step.
-    Sustained,
+    Step,
 }
 
 /// The rates of one accelerator under one calibration.
@@ -161,9 +161,9 @@ pub struct Machine<'a> {
     pub calibration: &'a Calibration,
     /// `1 / W`.
     pub seconds_per_byte: f64,
-    /// Compute rate at this pace over the burst rate.
+    /// Compute rate at this pace over that of kernels alone.
     pub compute_rate: f64,
-    /// Memory rate at this pace over the isolated kernels' rate.
+    /// Memory rate at this pace over that of kernels alone.
     pub memory_rate: f64,
 }
 
@@ -172,7 +172,7 @@ impl<'a> Machine<'a> {
     pub fn new(accelerator: &'a Accelerator, calibration: &'a Calibration, pace: Pace) -> Self {
         let (compute_rate, memory_rate) = match pace {
             Pace::Burst => (1.0, 1.0),
-            Pace::Sustained => (calibration.sustained_compute, calibration.sustained_memory),
+            Pace::Step => (calibration.step.compute_rate, calibration.step.memory_rate),
         };
         Self {
             accelerator,

@@ -67,6 +67,23 @@ impl PyCalibration {
         self.inner.to_json()
     }
 
+    /// The same laws for steps that follow one another without a pause: arithmetic at the rate that the device holds at its
+    /// power limit, measured over about a second of unbroken load.
+    ///
+    /// By default a step is priced as a short run measures it, with pauses in which the clock recovers. The word
+    /// ``sustained`` as a calibration means this of the default one.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> short = rs.Deployment("llama-3.1-8b", "h100-sxm").prefill(prompt_tokens=4096)
+    /// >>> long = rs.Deployment("llama-3.1-8b", "h100-sxm", calibration="sustained").prefill(prompt_tokens=4096)
+    /// >>> bool(1.0 < long.time_s / short.time_s < 1.2)
+    /// True
+    fn sustained(&self) -> Self {
+        Self { inner: Arc::new(self.inner.sustained()) }
+    }
+
     /// Every constant of every law: dicts of `path` (`gemm.bf16.e_m`), `value`, `unit`, `domain` (`efficiency`: above 0 and at
     /// most 1; `fraction`; `non_negative`; `positive`) and `meaning`.
     ///
@@ -74,7 +91,7 @@ impl PyCalibration {
     /// --------
     /// >>> import roofsim as rs
     /// >>> rs.Calibration.ideal().constants()[0]["path"]
-    /// 'sustained_compute'
+    /// 'step.compute_rate'
     fn constants<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let row = |constant: Constant| {
             let row = PyDict::new(py);
@@ -173,7 +190,8 @@ impl PyCalibration {
     }
 }
 
-/// `None`, a name, a path, a mapping or a calibration; `None` and `"calibrated"` mean the device's default.
+/// `None`, a name, a path, a mapping or a calibration; `None` and `"calibrated"` mean the device's default, `"sustained"`
+/// the same under unbroken load.
 pub(crate) fn choose(
     py: Python<'_>,
     source: Option<&Bound<'_, PyAny>>,
@@ -186,6 +204,7 @@ pub(crate) fn choose(
     match source.extract::<String>().as_deref() {
         Ok("ideal") => Ok(Some(Arc::new(Calibration::ideal()))),
         Ok("calibrated") => Ok(Some(Arc::new(Calibration::default_for(accelerator)))),
+        Ok("sustained") => Ok(Some(Arc::new(Calibration::default_for(accelerator).sustained()))),
         _ => Ok(Some(PyCalibration::load(&py.get_type::<PyCalibration>(), py, source)?.inner)),
     }
 }

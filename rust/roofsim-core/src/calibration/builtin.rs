@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw};
+use super::law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw};
 use super::{Calibration, Interval, Intervals, Provenance};
 use crate::format::ComputeDType;
 use crate::hardware::Accelerator;
@@ -39,8 +39,7 @@ pub(super) fn ideal() -> Calibration {
         grouped_gemm: GroupedGemmLaw::Roofline,
         elementwise: ElementwiseLaw::Roofline,
         collective: CollectiveLaw::Roofline,
-        sustained_compute: 1.0,
-        sustained_memory: 1.0,
+        step: StepLaw::IDEAL,
         power: None,
         intervals: Intervals::none(),
         provenance: Provenance {
@@ -96,8 +95,15 @@ pub(super) fn assumed() -> Calibration {
         },
         elementwise: ElementwiseLaw::Launched { launch_s: 2.1 * US, e_m: 0.85 },
         collective: CollectiveLaw::AlphaBeta { t0_s: 6.0 * US, hop_s: 0.5 * US, e_link: 0.75 },
-        sustained_compute: 0.95,
-        sustained_memory: 0.95,
+        step: StepLaw {
+            compute_rate: 0.97,
+            memory_rate: 0.97,
+            slowdown: 0.08,
+            slowdown_s: 38e-3,
+            dispatch_s: 8.0 * US,
+            dispatch_expert_s: 0.05 * US,
+            sustained_compute: 0.86,
+        },
         power: None,
         intervals: Intervals {
             coverage: 0.8,

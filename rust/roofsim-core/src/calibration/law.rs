@@ -163,6 +163,45 @@ pub enum CollectiveLaw {
     },
 }
 
+/// What operations do inside a step that they do not do alone. A step is the sum of its operations at these rates.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepLaw {
+    /// Compute rate inside a short step over that of kernels alone.
+    pub compute_rate: f64,
+    /// Memory rate inside a step over that of kernels alone.
+    pub memory_rate: f64,
+    /// Share of its arithmetic that a very long step takes more, since the clock falls under load.
+    pub slowdown: f64,
+    /// Arithmetic of a step, in seconds at the datasheet peak, at which half of `slowdown` is reached.
+    pub slowdown_s: Seconds,
+    /// Time to sort the tokens of a batch by expert, once in each layer of experts.
+    pub dispatch_s: Seconds,
+    /// What every expert of the layer adds to it.
+    pub dispatch_expert_s: Seconds,
+    /// Compute rate of steps that follow one another without a pause, at the power limit, over that of kernels alone.
+    pub sustained_compute: f64,
+}
+
+impl StepLaw {
+    /// A plain sum.
+    pub const IDEAL: Self = Self {
+        compute_rate: 1.0,
+        memory_rate: 1.0,
+        slowdown: 0.0,
+        slowdown_s: 1.0,
+        dispatch_s: 0.0,
+        dispatch_expert_s: 0.0,
+        sustained_compute: 1.0,
+    };
+
+    /// The law of steps that follow one another without a pause.
+    #[must_use]
+    pub fn sustained(self) -> Self {
+        Self { compute_rate: self.sustained_compute, slowdown: 0.0, ..self }
+    }
+}
+
 /// `(x^4 + y^4)^(1/4)` for x, y >= 0, without a power function: powers by multiplication, roots by square roots.
 ///
 /// Never under its larger argument, whatever the rounding. Seconds between 1e-70 and 1e70 neither vanish nor overflow.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use interval::{Interval, Intervals, MeasuredRange};
-pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, norm4, norm8};
+pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4, norm8};
 
 pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
 pub use power::{Power, SteadyLoad};
@@ -40,10 +40,8 @@ pub struct Calibration {
     pub elementwise: ElementwiseLaw,
     /// Collectives.
     pub collective: CollectiveLaw,
-    /// Sustained compute rate over burst rate: a step is priced at sustained.
-    pub sustained_compute: f64,
-    /// Memory rate inside a step over the rate of isolated kernels.
-    pub sustained_memory: f64,
+    /// What operations do inside a step.
+    pub step: StepLaw,
     /// Powers of the device; absent where nobody measured them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
@@ -68,6 +66,12 @@ impl Calibration {
     /// the generic ones, saying so in the provenance and with wider bars.
     pub fn default_for(accelerator: &Accelerator) -> Self {
         builtin::default_for(accelerator)
+    }
+
+    /// The same laws for steps that follow one another without a pause, at the device's power limit.
+    #[must_use]
+    pub fn sustained(&self) -> Self {
+        Self { name: format!("{}/sustained", self.name), step: self.step.sustained(), ..self.clone() }
     }
 
     /// True for the bare roofline.

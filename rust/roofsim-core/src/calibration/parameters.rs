@@ -207,19 +207,17 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("collective", "alpha_beta", "t0_s", "s", NonNegative, "fixed time"),
     parameter("collective", "alpha_beta", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
     parameter("collective", "alpha_beta", "e_link", "1", Efficiency, "link efficiency"),
-    parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate inside a step over the burst rate"),
-    parameter(
-        "step",
-        "",
-        "sustained_memory",
-        "1",
-        Efficiency,
-        "memory rate inside a step over that of isolated kernels",
-    ),
+    parameter("step", "", "compute_rate", "1", Efficiency, "compute rate inside a step over that of kernels alone"),
+    parameter("step", "", "memory_rate", "1", Efficiency, "memory rate inside a step over that of kernels alone"),
+    parameter("step", "", "slowdown", "1", Fraction, "share of its arithmetic that a very long step takes more"),
+    parameter("step", "", "slowdown_s", "s", Positive, "arithmetic at the peak at which half of slowdown is reached"),
+    parameter("step", "", "dispatch_s", "s", NonNegative, "time to sort the tokens of a batch by expert"),
+    parameter("step", "", "dispatch_expert_s", "s", NonNegative, "what every expert adds to it"),
+    parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate of unbroken load over kernels alone"),
 ];
 
 /// Sections of a calibration file that hold laws.
-const LAW_SECTIONS: [&str; 5] = ["gemm", "attention", "grouped_gemm", "elementwise", "collective"];
+const LAW_SECTIONS: [&str; 6] = ["gemm", "attention", "grouped_gemm", "elementwise", "collective", "step"];
 
 /// One constant of a calibration: where it stands, what it is, its value.
 #[derive(Debug, Clone, PartialEq)]
@@ -242,11 +240,6 @@ impl Calibration {
         for section in LAW_SECTIONS {
             if let Some(node) = tree.get(section) {
                 collect(section, "", section.to_owned(), node, &mut found)?;
-            }
-        }
-        for parameter in PARAMETERS.iter().filter(|p| p.class == "step") {
-            if let Some(value) = tree.get(parameter.name).and_then(Value::as_f64) {
-                found.push(Constant { path: parameter.name.to_owned(), value, parameter });
             }
         }
         Ok(found)

@@ -113,6 +113,11 @@ impl GemmOp {
         .with_interval(self.interval)
     }
 
+    /// `F/P` of one row.
+    pub fn peak_seconds_per_row(&self) -> f64 {
+        self.flops_per_row * self.seconds_per_flop
+    }
+
     /// Times of many row counts at once: the same bits as [`Self::cost`], candidate by candidate so that the loop over
     /// rows is one the compiler vectorises.
     #[inline(always)]

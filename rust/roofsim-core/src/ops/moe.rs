@@ -151,6 +151,12 @@ impl GroupedGemmOp {
         self.evaluate(tokens as f64, hit)
     }
 
+    /// `F/P` of one row of one replica, on the rank with the average load.
+    pub fn peak_seconds_per_row(&self) -> f64 {
+        let routed = (self.shape.experts_per_token * self.shape.token_replicas) as f64 / self.shape.expert_ranks as f64;
+        routed * self.flops_per_routed_row * self.seconds_per_flop
+    }
+
     /// Times of many row counts at once.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers up to 2^53")]

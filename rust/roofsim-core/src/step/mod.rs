@@ -7,7 +7,7 @@ mod compile;
 mod shapes;
 
 use crate::engine::Engine;
-use crate::ops::{AttentionOp, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use crate::ops::{AttentionOp, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
 use crate::roofline::OpCost;
 use crate::workload::Batch;
 
@@ -33,6 +33,10 @@ pub enum RowOp {
     Elementwise(ElementwiseOp),
     /// Communication.
     Collective(CollectiveOp),
+    /// Tokens sorted by expert.
+    Dispatch(DispatchOp),
+    /// What a falling clock adds to the arithmetic of the whole step.
+    Slowdown(SlowdownOp),
 }
 
 /// An entry of the operation list.
@@ -82,6 +86,8 @@ impl RowOp {
             Self::GroupedGemm(op) => op.cost(rows),
             Self::Elementwise(op) => op.cost(rows),
             Self::Collective(op) => op.cost(rows),
+            Self::Dispatch(op) => op.cost(rows),
+            Self::Slowdown(op) => op.cost(rows),
         }
     }
 
@@ -94,6 +100,8 @@ impl RowOp {
             Self::GroupedGemm(op) => op.times(rows, out),
             Self::Elementwise(op) => op.times(rows, out),
             Self::Collective(op) => op.times(rows, out),
+            Self::Dispatch(op) => op.times(rows, out),
+            Self::Slowdown(op) => op.times(rows, out),
         }
     }
 }
