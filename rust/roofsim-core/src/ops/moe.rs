@@ -122,7 +122,7 @@ impl GroupedGemmOp {
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             law: Resolved::new(machine, &shape, seconds_per_flop),
-            interval: machine.calibration.intervals.grouped_gemm,
+            interval: machine.calibration.intervals.of_grouped_gemm(shape.dtype),
         })
     }
 
