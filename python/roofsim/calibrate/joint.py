@@ -11,7 +11,7 @@ from roofsim.calibrate.bars import COVERAGE
 from roofsim.calibrate.predict import costs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -26,11 +26,11 @@ CORRELATIONS = np.linspace(0.0, 1.0, 41)
 def join(
     accelerator: Accelerator,
     tree: Mapping[str, Any],
-    steps: Sequence[Observations],
-    unseen_s: Sequence[NDArray[np.float64]],
-    folds: Sequence[NDArray[np.int64]],
-) -> tuple[float, list[float]]:
-    """Return the correlation, and the coverage of each class with a correlation that its own fold had no part in.
+    steps: Observations,
+    unseen_s: NDArray[np.float64],
+    folds: NDArray[np.int64],
+) -> tuple[float, float]:
+    """Return the correlation, and the coverage with correlations that a step's own fold had no part in.
 
     Parameters
     ----------
@@ -39,23 +39,19 @@ def join(
     tree
         Its calibration as plain values, bars of single operations included.
     steps
-        Measured steps by class.
+        Measured steps of one class.
     unseen_s
         Times predicted without the step's model, seconds.
     folds
         Fold of every step.
     """
-    measured = np.concatenate([one.measured_s for one in steps])
-    number = np.concatenate(list(folds))
-    ratio = measured / np.concatenate(list(unseen_s))
+    ratio = steps.measured_s / unseen_s
     held = np.array([_inside(accelerator, tree, steps, ratio, correlation) for correlation in CORRELATIONS])
-    chosen = np.zeros(len(measured), bool)
-    for fold in np.unique(number):
-        own = number == fold
-        index = _least(held[:, ~own] if not own.all() else held)
-        chosen[own] = held[index, own]
-    ends = np.cumsum([len(one) for one in steps])[:-1]
-    return float(CORRELATIONS[_least(held)]), [float(np.mean(part)) for part in np.split(chosen, ends)]
+    chosen = np.zeros(len(ratio), bool)
+    for fold in np.unique(folds):
+        own = folds == fold
+        chosen[own] = held[_least(held[:, ~own] if not own.all() else held), own]
+    return float(CORRELATIONS[_least(held)]), float(np.mean(chosen))
 
 
 def _least(held: NDArray[np.bool_]) -> int:
@@ -67,14 +63,13 @@ def _least(held: NDArray[np.bool_]) -> int:
 def _inside(
     accelerator: Accelerator,
     tree: Mapping[str, Any],
-    steps: Sequence[Observations],
+    steps: Observations,
     ratio: NDArray[np.float64],
     correlation: float,
 ) -> NDArray[np.bool_]:
     """Whether measured over unseen time lies in the interval, as a share of the prediction, at a correlation."""
-    intervals = {**tree["intervals"], "correlation": float(correlation)}
-    calibration = Calibration.load({k: v for k, v in {**tree, "intervals": intervals}.items() if v is not None})
-    joined = [costs(accelerator.with_calibration(calibration), one) for one in steps]
-    low = np.concatenate([cost["time_low_s"] / cost["time_s"] for cost in joined])
-    high = np.concatenate([cost["time_high_s"] / cost["time_s"] for cost in joined])
-    return np.asarray((ratio >= low) & (ratio <= high))
+    both = {"decode_correlation": float(correlation), "prefill_correlation": float(correlation)}
+    joined = {**tree, "intervals": {**tree["intervals"], **both}}
+    calibration = Calibration.load({name: value for name, value in joined.items() if value is not None})
+    cost = costs(accelerator.with_calibration(calibration), steps)
+    return np.asarray((ratio >= cost["time_low_s"] / cost["time_s"]) & (ratio <= cost["time_high_s"] / cost["time_s"]))

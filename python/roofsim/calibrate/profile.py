@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofsim import Accelerator, Calibration
-from roofsim.calibrate.bars import COVERAGE, bar, held_coverage, inside, measured_range
+from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
 from roofsim.calibrate.energy import steady_power, steady_rates
 from roofsim.calibrate.fit import Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
@@ -28,6 +28,8 @@ Progress = Callable[[str], object]
 
 STEP_PREFIXES = ("sustained_",)
 """What whole steps determine: rates inside a step over those of kernels alone."""
+BY_DTYPE = ("gemm", "grouped_gemm")
+"""Classes with an error bar of their own for each operand type."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 
@@ -197,7 +199,11 @@ def calibrate(
             _set(tree, constant.path, constant.value)
         residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES)
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
-        tree["intervals"]["correlation"], coverage = join(accelerator, tree, steps, unseen, folds)
+        coverage = []
+        for one, unseen_s, fold in zip(steps, unseen, folds, strict=True):
+            correlation, share = join(accelerator, tree, one, unseen_s, fold)
+            tree["intervals"][one.family.replace("step", "correlation")] = correlation
+            coverage.append(share)
         stepped = _load(accelerator, tree)
         for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
             results.append(_step_result(stepped, one, unseen_s, share))
@@ -262,10 +268,8 @@ def _result(
     cost = costs(fitted, one)
     unseen_s = one.measured_s / np.exp(residual)
     ideal_ratio = cost["ideal_s"] / unseen_s
-    interval = {**bar(residual), "range": measured_range(cost["flops"], cost["bytes"])}
-    coverage = held_coverage(residual, fold, ideal_ratio)
-    if np.isnan(coverage):
-        coverage = float(np.mean(inside(residual, interval, ideal_ratio)))
+    own, coverage = honest_bar(residual, fold, ideal_ratio)
+    interval = {**own, "range": measured_range(cost["flops"], cost["bytes"])}
     return ClassResult(
         one,
         score(cost["time_s"], one.measured_s),
@@ -305,11 +309,12 @@ def _tree(
     tree["power"] = steady_power(accelerator, source.rows)
     bars = tree["intervals"]
     bars["coverage"] = COVERAGE
-    gemm = {result.observed.dtype: dict(result.interval) for result in results if result.observed.family == "gemm"}
-    bars["gemm"] = gemm or bars["gemm"]
-    for family in CLASSES[1:]:
-        pooled = _pooled(results, family)
-        bars[family] = pooled or bars[family]
+    for family in CLASSES:
+        if family in BY_DTYPE:
+            own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family == family}
+            bars[family] = own or bars[family]
+        else:
+            bars[family] = _pooled(results, family) or bars[family]
     tree["name"] = f"{accelerator.name}/{source.kernel_library}"
     tree["kernel_library"] = source.kernel_library
     return tree

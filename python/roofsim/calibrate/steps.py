@@ -136,7 +136,7 @@ def _gather(family: str, rows: list[Mapping[str, Any]]) -> StepObservations:
         family,
         str(rows[0]["dtype"]),
         columns,
-        np.array([row.get("sustained_s") or row["median_s"] for row in rows], np.float64),
+        np.array([row["median_s"] for row in rows], np.float64),
         np.array(names, np.str_),
         np.array(["moe" if name in ARCHITECTURES and ARCHITECTURES[name].num_experts else "dense" for name in names]),
         np.array([str(row.get("attention_backend", row.get("backend"))) for row in rows], np.str_),

@@ -339,7 +339,7 @@ _EFFICIENCY = st.just(1.0) | st.floats(0.05, 1.0)
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field == "tail":
+    if field in {"tail", "exposed"}:
         return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY

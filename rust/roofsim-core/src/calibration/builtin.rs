@@ -87,11 +87,14 @@ pub(super) fn assumed() -> Calibration {
             tile_last: 0.15,
             prefix_tile_s: 5.5 * US,
         },
-        grouped_gemm: GroupedGemmLaw::Loaded {
-            t0_s: 10.9 * US,
-            e_m: 0.9,
-            load_bytes_per_flop: 3.22e12 / 989e12,
-            e_tile: 0.72,
+        grouped_gemm: GroupedGemmLaw::Tiled {
+            t0_s: 4.5 * US,
+            e_m: 0.95,
+            e_c: 0.9,
+            e_c_narrow: 0.65,
+            stage_s: 0.06 * US,
+            epilogue_s: 0.8 * US,
+            exposed: 0.7,
         },
         elementwise: ElementwiseLaw::Launched { launch_s: 2.1 * US, e_m: 0.85 },
         collective: CollectiveLaw::AlphaBeta { t0_s: 6.0 * US, hop_s: 0.5 * US, e_link: 0.75 },
@@ -107,11 +110,12 @@ pub(super) fn assumed() -> Calibration {
         power: None,
         intervals: Intervals {
             coverage: 0.8,
-            correlation: 0.5,
+            decode_correlation: 0.5,
+            prefill_correlation: 0.5,
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::symmetric(0.09))]),
             decode_attention: Interval::symmetric(0.08),
             prefill_attention: Interval::symmetric(0.08),
-            grouped_gemm: Interval::symmetric(0.15),
+            grouped_gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::symmetric(0.15))]),
             elementwise: Interval::symmetric(0.2),
             collective: Interval::symmetric(0.32),
         },
@@ -179,8 +183,15 @@ fn from_another_family(accelerator: &Accelerator, from: &Calibration) -> Calibra
     let mut calibration = borrowed(accelerator, from, OTHER_FAMILY, &note);
     calibration.gemm =
         BTreeMap::from([(ComputeDType::Bf16, GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m: 0.875 })]);
-    calibration.grouped_gemm =
-        GroupedGemmLaw::Loaded { t0_s: 10.9 * US, e_m: 0.9, load_bytes_per_flop: 1.0, e_tile: 0.72 };
+    calibration.grouped_gemm = GroupedGemmLaw::Tiled {
+        t0_s: 4.5 * US,
+        e_m: 0.95,
+        e_c: 0.9,
+        e_c_narrow: 0.65,
+        stage_s: 0.06 * US,
+        epilogue_s: 0.8 * US,
+        exposed: 0.7,
+    };
     calibration
 }
 

@@ -94,22 +94,34 @@ impl MeasuredRange {
     }
 }
 
+/// The bar of an operand type; one that was not measured has twice the widest bar of those that were.
+fn of_dtype(bars: &BTreeMap<ComputeDType, Interval>, dtype: ComputeDType) -> Interval {
+    let widest = |a: Interval, b: &Interval| if b.below + b.above > a.below + a.above { *b } else { a };
+    match bars.get(&dtype) {
+        Some(own) => *own,
+        None => bars.values().fold(Interval::NONE, widest).widened(2.0),
+    }
+}
+
 /// Error bars of every class of operation, and how they join.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intervals {
     /// Stated coverage, 0.8 for 80%.
     pub coverage: f64,
-    /// Correlation of the errors of different operations of one step: 0 where they cancel, 1 where all err together.
-    pub correlation: f64,
+    /// Correlation of the errors of different operations of a step of decodes alone: 0 where they cancel, 1 where all err
+    /// together.
+    pub decode_correlation: f64,
+    /// The same for steps with prefill in them.
+    pub prefill_correlation: f64,
     /// GEMM per operand type; a type that is not listed has twice the widest bar of those that are.
     pub gemm: BTreeMap<ComputeDType, Interval>,
     /// Attention of one new row a request.
     pub decode_attention: Interval,
     /// Attention of several new rows a request.
     pub prefill_attention: Interval,
-    /// Grouped GEMM.
-    pub grouped_gemm: Interval,
+    /// Grouped GEMM per operand type, as GEMM.
+    pub grouped_gemm: BTreeMap<ComputeDType, Interval>,
     /// Element-wise.
     pub elementwise: Interval,
     /// Collectives.
@@ -121,11 +133,12 @@ impl Intervals {
     pub fn none() -> Self {
         Self {
             coverage: 1.0,
-            correlation: 1.0,
+            decode_correlation: 1.0,
+            prefill_correlation: 1.0,
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::NONE)]),
             decode_attention: Interval::NONE,
             prefill_attention: Interval::NONE,
-            grouped_gemm: Interval::NONE,
+            grouped_gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::NONE)]),
             elementwise: Interval::NONE,
             collective: Interval::NONE,
         }
@@ -133,26 +146,28 @@ impl Intervals {
 
     /// The bar of a GEMM.
     pub fn of_gemm(&self, dtype: ComputeDType) -> Interval {
-        let widest = |a: Interval, b: &Interval| if b.below + b.above > a.below + a.above { *b } else { a };
-        match self.gemm.get(&dtype) {
-            Some(own) => *own,
-            None => self.gemm.values().fold(Interval::NONE, widest).widened(2.0),
-        }
+        of_dtype(&self.gemm, dtype)
+    }
+
+    /// The bar of a grouped GEMM.
+    pub fn of_grouped_gemm(&self, dtype: ComputeDType) -> Interval {
+        of_dtype(&self.grouped_gemm, dtype)
+    }
+
+    /// Correlation of the errors of a step's operations, for decodes alone or not.
+    pub const fn correlation(&self, decodes: bool) -> f64 {
+        if decodes { self.decode_correlation } else { self.prefill_correlation }
     }
 
     /// All bars `factor` times as wide: what a device gets that borrows from another.
     #[must_use]
     pub fn widened(mut self, factor: f64) -> Self {
-        for interval in self.gemm.values_mut() {
+        for interval in self.gemm.values_mut().chain(self.grouped_gemm.values_mut()) {
             *interval = interval.widened(factor);
         }
-        for interval in [
-            &mut self.decode_attention,
-            &mut self.prefill_attention,
-            &mut self.grouped_gemm,
-            &mut self.elementwise,
-            &mut self.collective,
-        ] {
+        for interval in
+            [&mut self.decode_attention, &mut self.prefill_attention, &mut self.elementwise, &mut self.collective]
+        {
             *interval = interval.widened(factor);
         }
         self
@@ -160,18 +175,23 @@ impl Intervals {
 
     /// Refuses bars that no prediction could have.
     pub(super) fn check(&self) -> Result<()> {
-        for (name, value) in [("coverage", self.coverage), ("correlation", self.correlation)] {
+        for (name, value) in [
+            ("coverage", self.coverage),
+            ("decode_correlation", self.decode_correlation),
+            ("prefill_correlation", self.prefill_correlation),
+        ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::spec(format!("intervals.{name}"), value, "must be between 0 and 1"));
             }
         }
-        for (dtype, interval) in &self.gemm {
-            interval.check(&format!("intervals.gemm.{}", dtype.name()))?;
+        for (class, bars) in [("gemm", &self.gemm), ("grouped_gemm", &self.grouped_gemm)] {
+            for (dtype, interval) in bars {
+                interval.check(&format!("intervals.{class}.{}", dtype.name()))?;
+            }
         }
         let named = [
             ("decode_attention", self.decode_attention),
             ("prefill_attention", self.prefill_attention),
-            ("grouped_gemm", self.grouped_gemm),
             ("elementwise", self.elementwise),
             ("collective", self.collective),
         ];

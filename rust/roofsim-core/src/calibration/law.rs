@@ -101,33 +101,23 @@ pub enum AttentionLaw {
 pub enum GroupedGemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
-    /// `t0 + (mem^4 + mma^4)^(1/4)` with `mem` the 8-norm of HBM time and of a load-rate ceiling in whole waves.
-    Loaded {
-        /// Fixed time.
-        t0_s: Seconds,
-        /// Memory efficiency.
-        e_m: f64,
-        /// Load-rate ceiling as bytes per peak bf16 FLOP of the device: 3.22e12 bytes/s on 989e12 FLOP/s.
-        load_bytes_per_flop: f64,
-        /// Tile efficiency.
-        e_tile: f64,
-    },
-    /// The tiles of [`GemmLaw::Tiled`] over the rows of every expert, without splits of k.
+    /// The least over output tiles of `larger + exposed smaller + w rows cols epilogue`, plus `t0`, of the times of the
+    /// tiles in whole waves and of the bytes against `e_m W`: see `docs/moe.md`.
     Tiled {
         /// Fixed time.
         t0_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
-        /// Matrix-unit efficiency inside a tile.
+        /// Matrix-unit efficiency inside a tile of operands of 16 bits and more.
         e_c: f64,
-        /// Operand bytes that one compute unit loads per second.
-        load_bytes_per_s: f64,
+        /// The same for narrower operands.
+        e_c_narrow: f64,
         /// Time that 64 elements of k take in any tile, however small.
         stage_s: Seconds,
         /// Time in which one compute unit writes a tile of 128 x 128 outputs.
         epilogue_s: Seconds,
-        /// Share of a partly filled last wave that is waited for.
-        tail: f64,
+        /// Share of the shorter of arithmetic and memory traffic that the longer one does not hide.
+        exposed: f64,
     },
 }
 
@@ -209,12 +199,4 @@ impl StepLaw {
 pub fn norm4(x: f64, y: f64) -> f64 {
     let (x2, y2) = (x * x, y * y);
     larger((x2 * x2 + y2 * y2).sqrt().sqrt(), larger(x, y))
-}
-
-/// `(x^8 + y^8)^(1/8)` for x, y >= 0, as [`norm4`]; good between 1e-35 and 1e35 seconds.
-#[inline(always)]
-pub fn norm8(x: f64, y: f64) -> f64 {
-    let (x2, y2) = (x * x, y * y);
-    let (x4, y4) = (x2 * x2, y2 * y2);
-    larger((x4 * x4 + y4 * y4).sqrt().sqrt().sqrt(), larger(x, y))
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use interval::{Interval, Intervals, MeasuredRange};
-pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4, norm8};
+pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4};
 
 pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
 pub use power::{Power, SteadyLoad};

@@ -59,7 +59,7 @@ impl CompiledStep {
             attention: builder.attention,
             engine,
             seconds_per_byte: machine.seconds_per_byte,
-            correlation: machine.calibration.intervals.correlation,
+            correlations: [true, false].map(|decodes| machine.calibration.intervals.correlation(decodes)),
         })
     }
 }

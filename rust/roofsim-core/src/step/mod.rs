@@ -63,8 +63,8 @@ pub struct CompiledStep {
     pub engine: Engine,
     /// `1 / W`, for MBU.
     pub seconds_per_byte: f64,
-    /// Correlation of the errors of different operations.
-    pub correlation: f64,
+    /// Correlations of the errors of different operations: of decodes alone, and with prefill.
+    pub correlations: [f64; 2],
 }
 
 /// One row of the operation table.
@@ -107,6 +107,12 @@ impl RowOp {
 }
 
 impl CompiledStep {
+    /// Correlation of the errors of different operations in a step, of decodes alone or not.
+    pub const fn correlation(&self, decodes: bool) -> f64 {
+        let [alone, mixed] = self.correlations;
+        if decodes { alone } else { mixed }
+    }
+
     /// How many rows an operation works on in a step of `rows` rows, `requests` of which need logits.
     pub const fn rows_of(&self, which: Rows, rows: u64, requests: u64) -> u64 {
         match which {
@@ -139,7 +145,8 @@ impl CompiledStep {
         for entry in &self.attention {
             total.add(entry.count as f64, &entry.op.batch_cost(batch));
         }
-        total.with_joint_interval(self.correlation)
+        let decodes = batch.runs().iter().all(|(_, request)| request.query_tokens == 1);
+        total.with_joint_interval(self.correlation(decodes))
     }
 
     /// The table behind [`Self::cost`].
