@@ -35,7 +35,7 @@ SHAPES = [(m, n, k) for m in (1, 16, 256, 2048) for n in (1024, 4096, 14336) for
 def test_constants_are_reached_by_path_and_checked():
     calibration = rs.Calibration.assumed()
     paths = {c["path"]: c for c in calibration.constants()}
-    assert {"sustained_compute", "elementwise.e_m", "collective.e_link"} <= set(paths)
+    assert {"step.compute_rate", "elementwise.e_m", "collective.e_link"} <= set(paths)
     assert all(c["unit"] and c["meaning"] for c in paths.values())
     changed = calibration.with_constants({"elementwise.e_m": 0.5})
     assert json.loads(changed.to_json())["elementwise"]["e_m"] == 0.5

@@ -35,16 +35,14 @@ def steady_power(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) ->
     )
 
 
-def steady_rates(rows: Iterable[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Return sustained over burst rate of compute and of memory, both of the same kernel and size."""
+def steady_rate(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return sustained over burst rate of compute, both of the same GEMM: what holds where no steps were measured."""
     times = {
         row["op"]: float(row["median_s"])
         for row in rows
         if row["family"] == "system" and row.get("error") is None and row.get("median_s")
     }
     try:
-        compute = times["gemm_burst"] / times["gemm_sustained"]
-        memory = times["read_burst"] / times["read_sustained"]
+        return min(1.0, times["gemm_burst"] / times["gemm_sustained"])
     except KeyError:
         return None
-    return min(1.0, compute), min(1.0, memory)

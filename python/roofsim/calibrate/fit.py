@@ -28,6 +28,8 @@ SPREAD = 0.25
 """Log spread of the further starts around the first."""
 MAX_SECONDS = 1e-3
 DIFFERENCE = 1e-4
+SLIGHT = 0.08
+"""Upper end of the domain `slight`."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class _Axis:
             return start - 8.0, start + 8.0
         if self.domain == "efficiency":
             return 0.01, 1.0
-        if self.domain == "fraction":
-            return 0.0, 1.0
+        if self.domain in ("fraction", "slight"):
+            return 0.0, 1.0 if self.domain == "fraction" else SLIGHT
         return 0.0, (MAX_SECONDS / self.scale if self.unit == "s" else max(100.0 * start, 1e6 / self.scale))
 
 

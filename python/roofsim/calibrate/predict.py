@@ -19,7 +19,7 @@ __all__ = ["costs"]
 
 def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray[np.float64]]:
     """Return `time_s`, `time_low_s`, `time_high_s`, `ideal_s`, `flops` and `bytes` of every point: operations at burst
-    rates, steps at sustained ones.
+    rates, steps as short runs measure them.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 
 from roofsim import Accelerator, Calibration
 from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
-from roofsim.calibrate.energy import steady_power, steady_rates
+from roofsim.calibrate.energy import steady_power, steady_rate
 from roofsim.calibrate.fit import Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.joint import join
 from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
-from roofsim.calibrate.steps import observe_steps
+from roofsim.calibrate.steps import StepObservations, observe_steps
 from roofsim.errors import SpecError, UnsupportedError
 
 __all__ = ["ClassResult", "Profile", "Source", "calibrate"]
 
 Progress = Callable[[str], object]
 
-STEP_PREFIXES = ("sustained_",)
-"""What whole steps determine: rates inside a step over those of kernels alone."""
+STEP_PREFIXES = ("step.",)
+"""What whole steps determine: what operations do inside a step that they do not do alone."""
+SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
 BY_DTYPE = ("gemm", "grouped_gemm")
 """Classes with an error bar of their own for each operand type."""
 MIN_POINTS = 24
@@ -136,10 +137,14 @@ def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
 
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
-    """Fit every class in turn; return the device under all fitted constants."""
+    """Fit every class in turn, whole steps last; return the device under all fitted constants."""
     fitted, constants = starting(accelerator, observed), []
     for members, prefixes in _laws(observed):
         result = fit(fitted, members, prefixes)
+        fitted, constants = result.accelerator, [*constants, *result.constants]
+    steps = [one for one in observed if isinstance(one, StepObservations)]
+    if steps:
+        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps))
         fitted, constants = result.accelerator, [*constants, *result.constants]
     return fitted, constants
 
@@ -193,11 +198,17 @@ def calibrate(
     steps, lost_steps = _steps(accelerator, source.rows)
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
-        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES)
+        held = _held_steps(fitted, steps)
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held)
         constants += law.constants
         for constant in law.constants:
             _set(tree, constant.path, constant.value)
-        residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES)
+        sustained = fit_sustained(law.accelerator, steps)
+        if sustained is not None:
+            constants.append(sustained)
+            _set(tree, sustained.path, sustained.value)
+        models = len(np.unique(np.concatenate([one.groups for one in steps])))
+        residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models)
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
         coverage = []
         for one, unseen_s, fold in zip(steps, unseen, folds, strict=True):
@@ -218,10 +229,28 @@ def calibrate(
     )
 
 
-def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
+def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> list[str]:
+    """Return the constants that these steps say nothing about: of unbroken load, and of mixtures where there are none."""
+    mixtures = any(bool(np.any(one.labels == "moe")) for one in steps)
+    paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
+    return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
+
+
+def fit_sustained(accelerator: Accelerator, steps: Sequence[StepObservations]) -> Constant | None:
+    """Fit the compute rate of unbroken load, all else as in short runs; None where no such load was measured."""
+    loaded = [held for held in (one.under_load() for one in steps) if len(held)]
+    if not loaded:
+        return None
+    at_limit = accelerator.with_calibration(accelerator.calibration.sustained())
+    (rate,) = fit(at_limit, loaded, ["step.compute_rate"]).constants
+    most = next(c["value"] for c in accelerator.calibration.constants() if c["path"] == "step.compute_rate")
+    return replace(rate, path=SUSTAINED, value=min(rate.value, most), meaning="compute rate of unbroken load")
+
+
+def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[StepObservations], list[str]]:
     """Return the whole steps worth fitting: at least two models, of formats that the device has."""
     bound = accelerator.with_calibration("ideal")
-    kept: list[Observations] = []
+    kept: list[StepObservations] = []
     skipped = []
     for one in observe_steps(rows):
         if len(np.unique(one.groups)) < 2:
@@ -303,9 +332,9 @@ def _tree(
 ) -> dict[str, Any]:
     """Return the calibration as plain values: constants, power and bars of single operations."""
     tree: dict[str, Any] = json.loads(fitted.calibration.to_json())
-    rates = steady_rates(source.rows)
-    if rates is not None:
-        tree["sustained_compute"], tree["sustained_memory"] = (round(rate, 4) for rate in rates)
+    rate = steady_rate(source.rows)
+    if rate is not None:
+        tree["step"]["sustained_compute"] = round(rate, 4)
     tree["power"] = steady_power(accelerator, source.rows)
     bars = tree["intervals"]
     bars["coverage"] = COVERAGE

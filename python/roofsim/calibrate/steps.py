@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["STEP_CLASSES", "StepObservations", "measured_model", "observe_steps", "step_costs"]
 
 STEP_CLASSES = ("decode_step", "prefill_step")
+HOST_BOUND_S = 3.3e-3
+"""Replays of shorter steps are launched more slowly than the device runs them, which steady load then measures."""
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
@@ -33,12 +35,16 @@ class StepObservations(Observations):
     ----------
     models
         What was measured, cut to the layers that fitted.
+    sustained_s
+        Seconds a step under about a second of unbroken load; NaN where it was not measured, or where the host's launches
+        set the pace.
     energy_j
-        Measured joules a step under steady load; NaN where it was not measured.
+        Measured joules a step under that load; NaN likewise.
     """
 
     models: tuple[Model, ...] = ()
-    energy_j: NDArray[np.float64] | None = None
+    sustained_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    energy_j: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def take(self, chosen: NDArray[Any]) -> StepObservations:
         """Return the points of a mask or of positions."""
@@ -49,8 +55,14 @@ class StepObservations(Observations):
             groups=self.groups[chosen],
             labels=self.labels[chosen],
             kernels=self.kernels[chosen],
-            energy_j=None if self.energy_j is None else self.energy_j[chosen],
+            sustained_s=self.sustained_s[chosen],
+            energy_j=self.energy_j[chosen],
         )
+
+    def under_load(self) -> StepObservations:
+        """Return the steps measured under unbroken load, with that time as the measured one."""
+        held = self.take(np.isfinite(self.sustained_s))
+        return replace(held, measured_s=held.sustained_s)
 
 
 def measured_model(architecture: Architecture, num_layers: int, dtype: str = "bf16") -> Model:
@@ -101,8 +113,8 @@ def _tiny(dtype: str) -> Model:
 def observe_steps(rows: Iterable[Mapping[str, Any]]) -> list[StepObservations]:
     """Sort the step rows of measurement files into decode and prefill.
 
-    The time of a step is its median under steady load where that was measured, else in short bursts. Models that the
-    harness no longer knows are passed over.
+    The time of a step is its median in short runs, between pauses in which the clock recovers; under unbroken load it
+    is kept apart. Models that the harness no longer knows are passed over.
     """
     best, _ = best_kernels(row for row in rows if row["family"] == "step")
     found = []
@@ -141,12 +153,18 @@ def _gather(family: str, rows: list[Mapping[str, Any]]) -> StepObservations:
         np.array(["moe" if name in ARCHITECTURES and ARCHITECTURES[name].num_experts else "dense" for name in names]),
         np.array([str(row.get("attention_backend", row.get("backend"))) for row in rows], np.str_),
         models=models,
-        energy_j=np.array([row.get("energy_j") or np.nan for row in rows], np.float64),
+        sustained_s=np.array([_under_load(row, "sustained_s") for row in rows], np.float64),
+        energy_j=np.array([_under_load(row, "energy_j") for row in rows], np.float64),
     )
 
 
+def _under_load(row: Mapping[str, Any], name: str) -> float:
+    """Return a figure of steady load; NaN where replays of the graph come slower than the device works them off."""
+    return float(row.get(name) or np.nan) if row["median_s"] >= HOST_BOUND_S else float("nan")
+
+
 def step_costs(accelerator: Accelerator, observed: StepObservations) -> dict[str, NDArray[np.float64]]:
-    """Return the core's costs of every step, and its energy in joules, at sustained rates."""
+    """Return the core's costs of every step, and its energy in joules."""
     model = observed.columns["model"]
     found: dict[str, NDArray[np.float64]] = {}
     for index in np.unique(model):

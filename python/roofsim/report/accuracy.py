@@ -17,6 +17,8 @@ from roofsim.calibrate.observations import LeftOut, Observations
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.profile import Profile, Source, calibrate, fit_laws
 from roofsim.calibrate.score import Score, score
+from roofsim.calibrate.steps import StepObservations
+from roofsim.report.load import UnderLoad, under_load
 
 __all__ = ["ClassAccuracy", "DeviceAccuracy", "Part", "accuracy"]
 
@@ -32,6 +34,7 @@ class Part:
     name: str
     unseen: Score
     roofline: Score
+    transfer: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class DeviceAccuracy:
     profile: Profile
     transfer_from: str | None = None
     power: Mapping[str, float] | None = None
+    under_load: list[UnderLoad] = field(default_factory=list)
     points: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
 
 
@@ -106,6 +110,8 @@ def _parts(observed: Observations) -> dict[str, NDArray[np.bool_]]:
     if observed.family.endswith("attention"):
         widths = observed.columns["head_dim"]
         return {f"head width {width}": widths == width for width in np.unique(widths)}
+    if isinstance(observed, StepObservations):
+        return {"dense models": observed.labels == "dense", "mixtures": observed.labels == "moe"}
     return {str(group): observed.groups == group for group in np.unique(observed.groups)}
 
 
@@ -165,9 +171,9 @@ def accuracy(
     for result, mask in zip(profile.results, chosen, strict=True):
         one, rest = result.observed, ~mask
         cost = costs(accelerator, one)
-        transferred = None
+        moved_s = None
         if moved is not None and (one.family != "gemm" or f"gemm.{one.dtype}" in _law_names(moved)):
-            transferred = score(costs(moved, one)["time_s"], one.measured_s)
+            moved_s = costs(moved, one)["time_s"]
         order = np.argsort(-np.abs(np.log(result.unseen_s / one.measured_s)))[:WORST]
         classes.append(
             ClassAccuracy(
@@ -176,7 +182,7 @@ def accuracy(
                 score(cost["time_s"], one.measured_s),
                 result.unseen,
                 result.coverage,
-                transferred,
+                None if moved_s is None else score(moved_s, one.measured_s),
                 score(costs(quick, one)["time_s"][rest], one.measured_s[rest]),
                 score(cost["time_s"][rest], one.measured_s[rest]),
                 [
@@ -184,6 +190,7 @@ def accuracy(
                         name,
                         score(result.unseen_s[own], one.measured_s[own]),
                         score(cost["ideal_s"][own], one.measured_s[own]),
+                        None if moved_s is None else score(moved_s[own], one.measured_s[own]),
                     )
                     for name, own in _parts(one).items()
                     if own.any()
@@ -211,6 +218,7 @@ def accuracy(
         profile,
         None if transfer is None else transfer.name,
         profile.calibration.power,
+        under_load(accelerator, observed),
         points,
     )
 

@@ -20,7 +20,7 @@ and fails when this page is stale. Errors are mean absolute percentages of the m
 roofline on the same points.
 
 - **unseen**: predicted by a fit that saw no point of the same shape: (n, k) pairs, head layouts or kinds of kernel are left out whole,
-  five folds. This is the figure to quote. `median`, `p90` and `bias` (positive: predicted too long) are of the same points.
+  five folds; of whole steps one model at a time. This is the figure to quote. `median`, `p90` and `bias` (positive: predicted too long) are of the same points.
 - **fitted**: the calibration in the box on all points, its own included.
 - **in the bars**: share of unseen points inside error bars made without their fold; 80% is stated.
 - **transfer**: constants fitted on another device alone, on this device's datasheet.
@@ -60,14 +60,18 @@ def _errors(classes: Sequence[ClassAccuracy]) -> list[str]:
     return _table(heads, rows)
 
 
-def _parts(classes: Sequence[ClassAccuracy]) -> list[str]:
-    rows = [
-        [each.name, part.name, f"{part.unseen.num_points:,}", _mean(part.roofline), _mean(part.unseen)]
-        for each in classes
-        for part in each.parts
-        if len(each.parts) > 1
-    ]
-    return _table(["class", "part", "points", "bare roofline", "unseen"], rows)
+def _parts(device: DeviceAccuracy) -> list[str]:
+    heads = ["class", "part", "points", "bare roofline", "unseen", "bias"]
+    moved = device.transfer_from is not None
+    if moved:
+        heads.append(f"transfer from {device.transfer_from}")
+    rows = []
+    for each in device.classes:
+        for part in each.parts if len(each.parts) > 1 else []:
+            row = [each.name, part.name, f"{part.unseen.num_points:,}", _mean(part.roofline), _mean(part.unseen)]
+            row.append(f"{part.unseen.bias:+.1f}")
+            rows.append([*row, _mean(part.transfer)] if moved else row)
+    return _table(heads, rows)
 
 
 def _others(device: DeviceAccuracy) -> list[str]:
@@ -114,6 +118,25 @@ def _left_out(device: DeviceAccuracy) -> list[str]:
     ]
 
 
+def _under_load(device: DeviceAccuracy) -> list[str]:
+    if not device.under_load:
+        return []
+    heads = ["class", "points", "default", "bias", "sustained", "bias", "joules a step", "bias"]
+    rows = [
+        [each.name, f"{each.sustained.num_points:,}"]
+        + [cell for one in (each.default, each.sustained, each.energy) for cell in (_mean(one), f"{one.bias:+.1f}")]
+        for each in device.under_load
+    ]
+    return [
+        "### Unbroken load",
+        "",
+        "Steps also measured over about a second without a pause, at the power limit, against the default calibration (short runs)",
+        "and `sustained`. Steps too short for the host to launch them as fast as they run are left out. Fitted to these points.",
+        "",
+        *_table(heads, rows),
+    ]
+
+
 def _device(device: DeviceAccuracy, pictures: str | None) -> list[str]:
     lines = [f"## {device.name}", "", f"{device.software}; measured {device.date}.", "", *_errors(device.classes)]
     if pictures is not None:
@@ -123,11 +146,12 @@ def _device(device: DeviceAccuracy, pictures: str | None) -> list[str]:
             f"![Roofline of {device.device}]({pictures}/roofline-{device.device}.png)",
             "",
         ]
-    lines += ["### Parts", "", *_parts(device.classes)]
+    lines += ["### Parts", "", *_parts(device)]
     lines += ["### Less data, other data", "", *_others(device)]
     lines += ["### Worst cases", "", "Largest ratios between measured and predicted time, unseen.", ""]
     lines += _worst(device.classes)
     lines += ["### Left out", "", *_left_out(device)]
+    lines += _under_load(device)
     if device.power is not None:
         p = device.power
         lines += [

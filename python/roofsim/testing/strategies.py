@@ -328,7 +328,7 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
         step[field] = draw(_EFFICIENCY, label=field)
     # Beyond this a step costs more than two percent more than its two halves.
     step["slowdown"] = draw(st.floats(0.0, MAX_SLOWDOWN), label="slowdown")
-    for field in ("slowdown_s", "dispatch_s", "dispatch_expert_s"):
+    for field in ("slowdown_s", "dispatch_s"):
         step[field] = draw(st.floats(step[field] / 8, step[field] * 8), label=field)
     return rs.Calibration.from_json(json.dumps(constants))
 

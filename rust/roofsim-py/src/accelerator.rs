@@ -267,7 +267,7 @@ impl PyAccelerator {
     ///
     /// Notes
     /// -----
-    /// Leaves out bias, fused activations and sustained clocks (an operation is priced at burst, a step at sustained rates).
+    /// Leaves out bias, fused activations and clocks that fall under load (an operation is priced as it runs alone).
     /// Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     ///
     /// Examples

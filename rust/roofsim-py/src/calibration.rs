@@ -85,7 +85,7 @@ impl PyCalibration {
     }
 
     /// Every constant of every law: dicts of `path` (`gemm.bf16.e_m`), `value`, `unit`, `domain` (`efficiency`: above 0 and at
-    /// most 1; `fraction`; `non_negative`; `positive`) and `meaning`.
+    /// most 1; `fraction`; `slight`: at most 0.08; `non_negative`; `positive`) and `meaning`.
     ///
     /// Examples
     /// --------

@@ -154,7 +154,8 @@ impl PyDeployment {
         self.inner.engine.name()
     }
 
-    /// Cost of one forward step over a flat batch, at sustained rates.
+    /// Cost of one forward step over a flat batch, as a short run measures it; under unbroken load with a calibration that is
+    /// `Calibration.sustained`.
     ///
     /// Every operation is costed once for the rows of the whole batch, attention for each request's context; the step is their
     /// sum: weights are read once whatever the batch. Only the last row of each request passes the head.

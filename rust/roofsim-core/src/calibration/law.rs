@@ -167,8 +167,6 @@ pub struct StepLaw {
     pub slowdown_s: Seconds,
     /// Time to sort the tokens of a batch by expert, once in each layer of experts.
     pub dispatch_s: Seconds,
-    /// What every expert of the layer adds to it.
-    pub dispatch_expert_s: Seconds,
     /// Compute rate of steps that follow one another without a pause, at the power limit, over that of kernels alone.
     pub sustained_compute: f64,
 }
@@ -181,7 +179,6 @@ impl StepLaw {
         slowdown: 0.0,
         slowdown_s: 1.0,
         dispatch_s: 0.0,
-        dispatch_expert_s: 0.0,
         sustained_compute: 1.0,
     };
 

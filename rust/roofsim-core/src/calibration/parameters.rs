@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::Calibration;
 use crate::error::{Error, Result};
 
+/// The largest slowdown: one step then costs at most 1.4% of its arithmetic more than its two halves do.
+pub const SLIGHT: f64 = 0.08;
+
 /// Which values a constant may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
@@ -16,6 +19,8 @@ pub enum Domain {
     Efficiency,
     /// From 0 to 1.
     Fraction,
+    /// From 0 to [`SLIGHT`].
+    Slight,
     /// Finite and at least 0: overheads.
     NonNegative,
     /// Finite and above 0.
@@ -28,6 +33,7 @@ impl Domain {
         match self {
             Self::Efficiency => value > 0.0 && value <= 1.0,
             Self::Fraction => (0.0..=1.0).contains(&value),
+            Self::Slight => (0.0..=SLIGHT).contains(&value),
             Self::NonNegative => value >= 0.0 && value.is_finite(),
             Self::Positive => value > 0.0 && value.is_finite(),
         }
@@ -38,6 +44,7 @@ impl Domain {
         match self {
             Self::Efficiency => "must be above 0 and at most 1",
             Self::Fraction => "must be between 0 and 1",
+            Self::Slight => "must be between 0 and 0.08",
             Self::NonNegative => "must be finite and at least 0",
             Self::Positive => "must be positive",
         }
@@ -48,6 +55,7 @@ impl Domain {
         match self {
             Self::Efficiency => "efficiency",
             Self::Fraction => "fraction",
+            Self::Slight => "slight",
             Self::NonNegative => "non_negative",
             Self::Positive => "positive",
         }
@@ -82,7 +90,7 @@ const fn parameter(
     Parameter { class, law, name, unit, domain, meaning }
 }
 
-use Domain::{Efficiency, Fraction, NonNegative, Positive};
+use Domain::{Efficiency, Fraction, NonNegative, Positive, Slight};
 
 /// Every constant of every law.
 pub const PARAMETERS: &[Parameter] = &[
@@ -205,10 +213,9 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("collective", "alpha_beta", "e_link", "1", Efficiency, "link efficiency"),
     parameter("step", "", "compute_rate", "1", Efficiency, "compute rate inside a step over that of kernels alone"),
     parameter("step", "", "memory_rate", "1", Efficiency, "memory rate inside a step over that of kernels alone"),
-    parameter("step", "", "slowdown", "1", Fraction, "share of its arithmetic that a very long step takes more"),
+    parameter("step", "", "slowdown", "1", Slight, "share of its arithmetic that a very long step takes more"),
     parameter("step", "", "slowdown_s", "s", Positive, "arithmetic at the peak at which half of slowdown is reached"),
     parameter("step", "", "dispatch_s", "s", NonNegative, "time to sort the tokens of a batch by expert"),
-    parameter("step", "", "dispatch_expert_s", "s", NonNegative, "what every expert adds to it"),
     parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate of unbroken load over kernels alone"),
 ];
 

@@ -14,12 +14,11 @@ pub struct DispatchOp {
 }
 
 impl DispatchOp {
-    /// Compiles the dispatch to so many experts, which copies so many bytes a row; None in the bare roofline.
-    pub fn new(machine: &Machine<'_>, num_experts: u64, copied_bytes_per_row: f64) -> Option<Self> {
+    /// Compiles the dispatch that copies so many bytes a row; None in the bare roofline.
+    pub fn new(machine: &Machine<'_>, copied_bytes_per_row: f64) -> Option<Self> {
         let ElementwiseLaw::Launched { e_m, .. } = machine.calibration.elementwise else { return None };
-        let law = &machine.calibration.step;
         Some(Self {
-            fixed_s: law.dispatch_s + num_experts as f64 * law.dispatch_expert_s,
+            fixed_s: machine.calibration.step.dispatch_s,
             seconds_per_row: copied_bytes_per_row * machine.seconds_per_byte / (e_m * machine.memory_rate),
             interval: machine.calibration.intervals.elementwise,
         })

@@ -277,7 +277,7 @@ impl Builder<'_> {
         self.push("routing", count, Rows::All, RowOp::Elementwise(routing));
         // Rows that this rank's experts work on, per row of its own batch.
         let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
-        if let Some(op) = DispatchOp::new(self.machine, m.num_experts, (routed + 1.0) * d as f64 * self.width) {
+        if let Some(op) = DispatchOp::new(self.machine, (routed + 1.0) * d as f64 * self.width) {
             self.push("experts_dispatch", count, Rows::All, RowOp::Dispatch(op));
         }
         self.expert_exchange("dispatch_all_to_all", m, count)?;
