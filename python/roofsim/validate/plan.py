@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .plan_attention import decode_points, prefill_points
 from .plan_gemm import gemm_points
-from .plan_moe import grouped_gemm_points
+from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
 from .plan_small import elementwise_points, system_points
 from .plan_step import step_points
 from .points import Point, interleave, thin, unique
@@ -52,12 +52,9 @@ def _small(points: Sequence[Point], limit: float) -> list[Point]:
         for name in ("m", "n", "k", "batch_size", "query_tokens", "context_tokens", "num_heads", "head_dim"):
             value = point.params.get(name)
             size *= float(value) if isinstance(value, int) else 1.0
-        if point.family == "grouped_gemm":
-            # weights of all experts are drawn, whichever are hit
-            size *= max(point.integer("num_tokens") * point.integer("experts_per_token"), point.integer("num_experts"))
         return size * float(str(point.params.get("rows", 1))) * float(str(point.params.get("width", 1)))
 
-    bound = {"elementwise": 4e6, "prefill_attention": limit / 8, "grouped_gemm": limit / 40}
+    bound = {"elementwise": 4e6, "prefill_attention": limit / 8}
     return [point for point in points if work(point) <= bound.get(point.family, limit)]
 
 
@@ -81,7 +78,7 @@ def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
         "decode_attention": lambda: decode_points(rng, count=2000, max_kv_bytes=1e8),
         "prefill_attention": lambda: prefill_points(rng, count=2000, max_kv_bytes=1e8),
         "elementwise": lambda: elementwise_points(rng, count=2000),
-        "grouped_gemm": lambda: grouped_gemm_points(rng, scale=8.0, dtypes=("bf16",)),
+        "grouped_gemm": small_grouped_gemm_points,
     }
     count = max(4, round(60 * scale))
     return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-__all__ = ["grouped_gemm_point", "grouped_gemm_points"]
+__all__ = ["grouped_gemm_point", "grouped_gemm_points", "small_grouped_gemm_points"]
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 MAX_FLOPS = 4.0e12
@@ -100,3 +100,9 @@ def grouped_gemm_points(
         points += thin(unique(_of_models(dtype)), max(1, round(from_models * scale)), rng)
         points += list(_random(dtype, math.ceil(from_random * scale / 4), 4, rng))
     return unique(points)
+
+
+def small_grouped_gemm_points() -> list[Point]:
+    """Return mixtures that a CPU computes in milliseconds: 4 to 16 experts of 256 x 512 and 768 x 256."""
+    grid = itertools.product((4, 8, 16), ((256, 512), (768, 256)), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+    return [grouped_gemm_point("bf16", tokens, experts, 2, 1, n, k, "small") for experts, (n, k), tokens in grid]

@@ -60,7 +60,7 @@ def _point(shape: Mapping[str, Any], step: tuple[int, int, int], labels: Mapping
             return None
         op, unit = ELEMENTWISE[shape["name"]]
         width, rest = divmod(shape["bytes_per_row"], unit)
-        params: dict[str, Scalar] = {"op": op, "dtype": "bf16", "rows": shape["rows"], "width": width}
+        params: dict[str, Scalar] = {"op": op, "dtype": "bf16", "rows": shape["rows"], "width": int(width)}
         return None if rest else Point("elementwise", params, labels)
     if shape["dtype"] not in OPERAND_BYTES:
         return None

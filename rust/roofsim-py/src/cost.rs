@@ -142,6 +142,9 @@ cost_getters!(PyStepCost {
             for (name, size) in shape.sizes {
                 dict.set_item(name, size)?;
             }
+            if let Some((name, bytes)) = shape.bytes {
+                dict.set_item(name, bytes)?;
+            }
             Ok(dict)
         };
         self.deployment.step.shapes(&self.batch).into_iter().map(to_dict).collect()

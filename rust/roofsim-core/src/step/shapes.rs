@@ -5,7 +5,7 @@ use crate::model::Span;
 use crate::workload::Batch;
 
 /// What one operation of a step computes on one rank.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OpShape {
     /// Name as engines name it.
     pub name: &'static str,
@@ -17,6 +17,8 @@ pub struct OpShape {
     pub formats: Vec<(&'static str, &'static str)>,
     /// Sizes by name.
     pub sizes: Vec<(&'static str, u64)>,
+    /// Bytes by name: of the stored weight, or of one row.
+    pub bytes: Option<(&'static str, f64)>,
 }
 
 impl CompiledStep {
@@ -25,10 +27,10 @@ impl CompiledStep {
         let mut found = Vec::new();
         for entry in &self.row_ops {
             let rows = self.rows_of(entry.rows, batch.rows(), batch.requests());
-            let (family, formats, sizes) = match &entry.op {
+            let (family, formats, sizes, bytes) = match &entry.op {
                 RowOp::Gemm(op) => {
-                    let sizes = vec![("m", rows), ("n", op.n), ("k", op.k), ("weight_bytes", op.weight_bytes as u64)];
-                    ("gemm", vec![("dtype", op.dtype.name())], sizes)
+                    let sizes = vec![("m", rows), ("n", op.n), ("k", op.k)];
+                    ("gemm", vec![("dtype", op.dtype.name())], sizes, Some(("weight_bytes", op.weight_bytes)))
                 }
                 RowOp::GroupedGemm(op) => {
                     let s = &op.shape;
@@ -41,15 +43,14 @@ impl CompiledStep {
                         ("n", s.n),
                         ("k", s.k),
                     ];
-                    ("grouped_gemm", formats, sizes)
+                    ("grouped_gemm", formats, sizes, None)
                 }
                 RowOp::Elementwise(op) => {
-                    let sizes = vec![("rows", rows), ("bytes_per_row", op.bytes_per_row as u64)];
-                    ("elementwise", Vec::new(), sizes)
+                    ("elementwise", Vec::new(), vec![("rows", rows)], Some(("bytes_per_row", op.bytes_per_row)))
                 }
                 RowOp::Collective(_) => continue,
             };
-            found.push(OpShape { name: entry.name, count: entry.count, family, formats, sizes });
+            found.push(OpShape { name: entry.name, count: entry.count, family, formats, sizes, bytes });
         }
         for entry in self.attention.iter().filter(|entry| entry.op.shape.latent.is_none()) {
             let s = &entry.op.shape;
@@ -66,7 +67,7 @@ impl CompiledStep {
             }
             let formats = vec![("dtype", s.dtype.name()), ("kv_cache_dtype", s.kv_format.name())];
             let (name, count) = (entry.name, entry.count);
-            found.push(OpShape { name, count, family: "attention", formats, sizes });
+            found.push(OpShape { name, count, family: "attention", formats, sizes, bytes: None });
         }
         found
     }
