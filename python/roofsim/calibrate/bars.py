@@ -35,9 +35,7 @@ def _rounded(width: float) -> float:
     return float(f"{width:.4g}")
 
 
-def inside(
-    residuals: NDArray[np.float64], bars: dict[str, Any], ideal_ratio: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def inside(residuals: NDArray[np.float64], bars: dict[str, Any], ideal_ratio: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether measured times lie in their bars, the lower end cut at the ideal time (as a share of the prediction)."""
     ratio = np.exp(residuals)
     return (ratio >= np.maximum(1.0 - bars["below"], ideal_ratio)) & (ratio <= 1.0 + bars["above"])
@@ -58,4 +56,7 @@ def held_coverage(residuals: NDArray[np.float64], folds: NDArray[np.int64], idea
 
 def measured_range(flops: NDArray[np.float64], num_bytes: NDArray[np.float64]) -> dict[str, list[float]]:
     """Return the sizes between which a class was measured."""
-    return {"flops": [float(flops.min()), float(flops.max())], "bytes": [float(num_bytes.min()), float(num_bytes.max())]}
+    return {
+        "flops": [float(flops.min()), float(flops.max())],
+        "bytes": [float(num_bytes.min()), float(num_bytes.max())],
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roofsim import Accelerator
+from roofsim.calibrate.empirical import empirical_accelerator
 from roofsim.calibrate.profile import Source
 from roofsim.errors import SpecError
 from roofsim.validate.record import load_measurements
@@ -48,8 +49,12 @@ def read_files(paths: Sequence[str | os.PathLike[str]]) -> tuple[Source, Mapping
     return Source(rows, software, dates[-1], library), first
 
 
-def measured_device(header: Mapping[str, Any], device: str | None = None) -> Accelerator:
+def measured_device(
+    header: Mapping[str, Any], device: str | None = None, rows: Sequence[Mapping[str, Any]] = ()
+) -> Accelerator:
     """Return the catalogue's accelerator for the device a file was taken on, or the one named.
+
+    A CPU that the catalogue does not know becomes an empirical roofline of its own rows.
 
     Raises
     ------
@@ -61,5 +66,7 @@ def measured_device(header: Mapping[str, Any], device: str | None = None) -> Acc
     except SpecError as error:
         if device is not None:
             raise
+        if header.get("backend") == "cpu":
+            return empirical_accelerator(header, rows)
         rule = f"is not in the catalogue; say which accelerator it is, or give its spec file ({error.rule})"
         raise SpecError("device", header.get("device"), rule) from error

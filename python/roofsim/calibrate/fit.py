@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim.calibrate.predict import costs
-from roofsim.errors import SpecError
+from roofsim.errors import SpecError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,10 @@ def fit(
     SpecError
         No constant stands under the prefixes, or there are fewer points than constants.
     """
-    from scipy.optimize import least_squares
+    try:
+        from scipy.optimize import least_squares
+    except ImportError:
+        raise UnsupportedError("scipy", "missing", "a fit needs it: pip install 'roofsim[calibrate]'") from None
 
     calibration = accelerator.calibration
     chosen = [c for c in calibration.constants() if c["path"].startswith(tuple(prefixes)) and c["path"] not in fixed]

@@ -41,18 +41,19 @@ def fold_numbers(groups: NDArray[np.str_], folds: int = FOLDS) -> dict[str, int]
 
 
 def unseen_residuals(
-    fitted: Accelerator, observed: Sequence[Observations], prefixes: Sequence[str]
+    fitted: Accelerator, observed: Sequence[Observations], prefixes: Sequence[str], *, fixed: Sequence[str] = ()
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]]]:
     """Return ln(measured / predicted) of every point by a fit without its group, and its fold, class by class.
 
     The fits of the folds start from the constants of the whole fit: that saves time, and the optimiser forgets it.
+    `fixed` are paths that stay as they are.
     """
     numbers = fold_numbers(np.concatenate([one.groups for one in observed]))
     folds = [np.array([numbers[str(group)] for group in one.groups], np.int64) for one in observed]
     residuals = [np.empty(len(one)) for one in observed]
     for fold in range(max(numbers.values()) + 1):
         seen = [one.take(number != fold) for one, number in zip(observed, folds, strict=True)]
-        accelerator = fit(fitted, seen, prefixes, starts=1).accelerator
+        accelerator = fit(fitted, seen, prefixes, starts=1, fixed=fixed).accelerator
         for one, number, residual in zip(observed, folds, residuals, strict=True):
             residual[number == fold] = log_residuals(accelerator, [one.take(number == fold)])
     return residuals, folds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "decode_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
     "prefill_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
-    "grouped_gemm": ("num_tokens", "num_experts", "experts_per_token", "n", "k"),
+    "grouped_gemm": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "n", "k"),
     "elementwise": ("num_bytes",),
 }
 CLASSES = tuple(COLUMNS)
 """Classes of single operations, in the order in which they are fitted and reported."""
+DEFAULTS = {"expert_ranks": 1}
 OPTIONAL = {"grouped_gemm": ("active_experts",)}
 EFFICIENCY_FLOOR = 0.999
 """A point faster than the bare roofline by more than the clock's resolution is left out and listed."""
@@ -79,16 +80,13 @@ class Observations:
 
     def take(self, chosen: NDArray[Any]) -> Observations:
         """Return the points of a mask or of positions."""
-        return Observations(
-            self.family,
-            self.dtype,
-            {name: column[chosen] for name, column in self.columns.items()},
-            self.measured_s[chosen],
-            self.groups[chosen],
-            self.labels[chosen],
-            self.kernels[chosen],
-            self.kv_cache_dtype,
-            self.left_out,
+        return replace(
+            self,
+            columns={name: column[chosen] for name, column in self.columns.items()},
+            measured_s=self.measured_s[chosen],
+            groups=self.groups[chosen],
+            labels=self.labels[chosen],
+            kernels=self.kernels[chosen],
         )
 
 
@@ -112,7 +110,7 @@ def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
 
 
 def _column(row: Mapping[str, Any], name: str) -> int:
-    value = row.get("bytes", row.get("num_bytes")) if name == "num_bytes" else row.get(name)
+    value = row.get("bytes", row.get("num_bytes")) if name == "num_bytes" else row.get(name, DEFAULTS.get(name))
     if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
         raise SpecError(f"{row.get('family')}.{name}", value, "must be a positive number in every measured row")
     return round(value)
@@ -189,5 +187,4 @@ def drop_below_ideal(observed: Observations, ideal_s: NDArray[np.float64]) -> Ob
         )
         for i in np.flatnonzero(below)
     ]
-    kept = observed.take(~below)
-    return Observations(**{**kept.__dict__, "left_out": [*observed.left_out, *listed]})
+    return replace(observed.take(~below), left_out=[*observed.left_out, *listed])

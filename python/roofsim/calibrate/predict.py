@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roofsim import _core
+from roofsim.calibrate.steps import StepObservations, step_costs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,8 @@ __all__ = ["costs"]
 
 
 def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray[np.float64]]:
-    """Return `time_s`, `time_low_s`, `time_high_s`, `ideal_s`, `flops` and `bytes` of every point at burst rates.
+    """Return `time_s`, `time_low_s`, `time_high_s`, `ideal_s`, `flops` and `bytes` of every point: operations at burst
+    rates, steps at sustained ones.
 
     Parameters
     ----------
@@ -27,6 +29,8 @@ def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray
         Points of one class.
     """
     family, columns = observed.family, observed.columns
+    if isinstance(observed, StepObservations):
+        return step_costs(accelerator, observed)
     if family == "gemm":
         return _core._gemm_costs(accelerator, **columns, dtype=observed.dtype)
     if family in ("decode_attention", "prefill_attention"):

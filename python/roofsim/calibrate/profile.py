@@ -15,15 +15,19 @@ from roofsim.calibrate.bars import COVERAGE, bar, held_coverage, inside, measure
 from roofsim.calibrate.energy import steady_power, steady_rates
 from roofsim.calibrate.fit import Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
+from roofsim.calibrate.joint import join
 from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
+from roofsim.calibrate.steps import observe_steps
 from roofsim.errors import SpecError, UnsupportedError
 
 __all__ = ["ClassResult", "Profile", "Source", "calibrate"]
 
 Progress = Callable[[str], object]
 
+STEP_PREFIXES = ("sustained_",)
+"""What whole steps determine: rates inside a step over those of kernels alone."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 
@@ -123,6 +127,12 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
     return kept, skipped
 
 
+def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
+    """Return the constants that are known: torch's GEMMs are timed on operands that are quantised already."""
+    bare = kernel_library == "torch"
+    return [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+
+
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn; return the device under all fitted constants."""
     fitted, constants = starting(accelerator, observed), []
@@ -163,27 +173,86 @@ def calibrate(
     if not observed:
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
     fitted, constants = starting(accelerator, observed), []
+    held = _held(source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(fitted, members, prefixes)
+        law = fit(fitted, members, prefixes, fixed=held)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
-            residuals, folds = unseen_residuals(fitted, members, prefixes)
+            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
         else:
             split = np.cumsum([len(one) for one in members])[:-1]
             residuals = np.split(law.residuals, split)
             folds = [np.arange(len(one)) % 5 for one in members]
         for one, residual, fold in zip(members, residuals, folds, strict=True):
             results.append(_result(fitted, one, residual, fold))
-    calibration = _assemble(accelerator, fitted, source, results)
+    tree = _tree(accelerator, fitted, source, results)
+    steps, lost_steps = _steps(accelerator, source.rows)
+    if steps:
+        tell(f"fitting steps: {sum(map(len, steps))} points")
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES)
+        constants += law.constants
+        for constant in law.constants:
+            _set(tree, constant.path, constant.value)
+        residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES)
+        unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
+        tree["intervals"]["correlation"], coverage = join(accelerator, tree, steps, unseen, folds)
+        stepped = _load(accelerator, tree)
+        for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
+            results.append(_step_result(stepped, one, unseen_s, share))
+    calibration = _finish(accelerator, tree, source, results)
     return Profile(
         calibration,
         accelerator.with_calibration(calibration),
         results,
         constants,
-        [lost for one in observed for lost in one.left_out],
-        skipped,
+        [lost for one in [*observed, *steps] for lost in one.left_out],
+        [*skipped, *lost_steps],
+    )
+
+
+def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
+    """Return the whole steps worth fitting: at least two models, of formats that the device has."""
+    bound = accelerator.with_calibration("ideal")
+    kept: list[Observations] = []
+    skipped = []
+    for one in observe_steps(rows):
+        if len(np.unique(one.groups)) < 2:
+            skipped.append(f"{one.name}: one model, of which none can be left out")
+            continue
+        try:
+            kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
+        except UnsupportedError as error:
+            skipped.append(f"{one.name}: {error}")
+    return kept, skipped
+
+
+def _set(tree: dict[str, Any], path: str, value: float) -> None:
+    """Put a value at a dotted path."""
+    *parents, name = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+
+
+def _load(accelerator: Accelerator, tree: Mapping[str, Any]) -> Accelerator:
+    return accelerator.with_calibration(Calibration.load(_rounded(tree)))
+
+
+def _step_result(
+    stepped: Accelerator, one: Observations, unseen_s: NDArray[np.float64], coverage: float
+) -> ClassResult:
+    cost = costs(stepped, one)
+    return ClassResult(
+        one,
+        score(cost["time_s"], one.measured_s),
+        score(unseen_s, one.measured_s),
+        score(cost["ideal_s"], one.measured_s),
+        unseen_s,
+        {},
+        coverage,
     )
 
 
@@ -217,9 +286,7 @@ def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | Non
     return {
         "below": max(one["below"] for one in own),
         "above": max(one["above"] for one in own),
-        "range": {
-            key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")
-        },
+        "range": {key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")},
     }
 
 
@@ -227,10 +294,11 @@ def _percent(value: float) -> float:
     return round(value, 3)
 
 
-def _assemble(
+def _tree(
     accelerator: Accelerator, fitted: Accelerator, source: Source, results: Sequence[ClassResult]
-) -> Calibration:
-    tree = json.loads(fitted.calibration.to_json())
+) -> dict[str, Any]:
+    """Return the calibration as plain values: constants, power and bars of single operations."""
+    tree: dict[str, Any] = json.loads(fitted.calibration.to_json())
     rates = steady_rates(source.rows)
     if rates is not None:
         tree["sustained_compute"], tree["sustained_memory"] = (round(rate, 4) for rate in rates)
@@ -242,26 +310,31 @@ def _assemble(
     for family in CLASSES[1:]:
         pooled = _pooled(results, family)
         bars[family] = pooled or bars[family]
+    tree["name"] = f"{accelerator.name}/{source.kernel_library}"
+    tree["kernel_library"] = source.kernel_library
+    return tree
+
+
+def _finish(
+    accelerator: Accelerator, tree: dict[str, Any], source: Source, results: Sequence[ClassResult]
+) -> Calibration:
+    """Add the provenance."""
     measured = {result.observed.family for result in results}
     assumed = [family for family in (*CLASSES, "collective") if family not in measured]
     note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
-    tree |= {
-        "name": f"{accelerator.name}/{source.kernel_library}",
-        "kernel_library": source.kernel_library,
-        "provenance": {
-            "basis": "measured",
-            "device": accelerator.name,
-            "family": accelerator.family,
-            "memory_bandwidth_bytes_per_s": accelerator.memory_bandwidth_bytes_per_s,
-            "num_compute_units": accelerator.num_compute_units,
-            "software": source.software,
-            "date": source.date,
-            "num_points": sum(len(result.observed) for result in results),
-            "errors": {result.name: _errors(result) for result in results},
-            "note": "; ".join(part for part in (source.note, note) if part),
-        },
+    provenance = {
+        "basis": "measured",
+        "device": accelerator.name,
+        "family": accelerator.family,
+        "memory_bandwidth_bytes_per_s": accelerator.memory_bandwidth_bytes_per_s,
+        "num_compute_units": accelerator.num_compute_units,
+        "software": source.software,
+        "date": source.date,
+        "num_points": sum(len(result.observed) for result in results),
+        "errors": {result.name: _errors(result) for result in results},
+        "note": "; ".join(part for part in (source.note, note) if part),
     }
-    return Calibration.load(_rounded(tree))
+    return Calibration.load(_rounded({**tree, "provenance": provenance}))
 
 
 def _errors(result: ClassResult) -> dict[str, Any]:

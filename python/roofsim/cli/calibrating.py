@@ -35,7 +35,8 @@ def calibrate(
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Calibration file to write (.json).", rich_help_panel=shared.OUTPUT)
+        str | None,
+        typer.Option("--output", "-o", help="Calibration file to write (.json).", rich_help_panel=shared.OUTPUT),
     ] = None,
     as_json: shared.JsonOption = False,
 ) -> None:
@@ -57,7 +58,7 @@ def calibrate(
         source = read_kernel_tables(files, kernel_table)
     else:
         source, header = read_files(files)
-        accelerator = measured_device(header, device)
+        accelerator = measured_device(header, device, source.rows)
     profile = fit_calibration(accelerator, source, progress=None if as_json else complain_softly)
     if output is not None:
         Path(output).write_text(profile.calibration.to_json() + "\n", encoding="utf-8")
@@ -92,7 +93,11 @@ def _show(console: Console, profile: Profile) -> None:
     if lost:
         console.print(Text(f"{len(lost)} points left out of fit and score:"))
     for one in lost[:MOST_LISTED]:
-        times = f": {1e6 * one.measured_s:.2f} us, bound {1e6 * one.ideal_s:.2f} us" if one.measured_s and one.ideal_s else ""
+        times = (
+            f": {1e6 * one.measured_s:.2f} us, bound {1e6 * one.ideal_s:.2f} us"
+            if one.measured_s and one.ideal_s
+            else ""
+        )
         shape = " ".join(f"{k}={v}" for k, v in one.params.items() if isinstance(v, int | str) and k != "point_id")
         console.print(Text(f"  {one.family} {shape[:90]}{times}: {one.reason}"))
     if len(lost) > MOST_LISTED:

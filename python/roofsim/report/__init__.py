@@ -7,6 +7,8 @@ Errors are in percent of the measured time. It needs scipy (extra `roofsim[calib
 from __future__ import annotations
 
 from roofsim.report.accuracy import ClassAccuracy, DeviceAccuracy, accuracy
+from roofsim.report.comparison import Comparison, compare
+from roofsim.report.devices import device_accuracies
 from roofsim.report.markdown import render
 
-__all__ = ["ClassAccuracy", "DeviceAccuracy", "accuracy", "render"]
+__all__ = ["ClassAccuracy", "Comparison", "DeviceAccuracy", "accuracy", "compare", "device_accuracies", "render"]

@@ -189,9 +189,7 @@ def accuracy(
                     if own.any()
                 ],
                 [
-                    Worst(
-                        _shape(one, int(i)), float(one.measured_s[i]), float(result.unseen_s[i]), str(one.kernels[i])
-                    )
+                    Worst(_shape(one, int(i)), float(one.measured_s[i]), float(result.unseen_s[i]), str(one.kernels[i]))
                     for i in order
                 ],
             )

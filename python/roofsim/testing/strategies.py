@@ -333,10 +333,10 @@ _EFFICIENCY = st.just(1.0) | st.floats(0.05, 1.0)
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field in {"e_tile"} and value > 1.0:
-        return st.floats(0.05, 2.0)
+    if field == "tail":
+        return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY
-    if field in {"load_bytes_per_flop", "stream_bytes_per_s", "crowd_heads", "tile_exp_per_s"}:
+    if field in {"stream_bytes_per_s", "crowd_heads", "tile_exp_per_s"} or field.startswith("load_bytes_per_"):
         return st.floats(value / 8, value * 8)
     return st.just(0.0) | st.floats(value / 8, value * 8)

@@ -10,9 +10,10 @@ use roofsim_core::ops::attention::AttentionShape;
 use roofsim_core::ops::moe::GroupedShape;
 use roofsim_core::ops::{AttentionOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
-use roofsim_core::workload::Request;
+use roofsim_core::workload::{Batch, Request};
 
 use crate::accelerator::{PyAccelerator, stored};
+use crate::deployment::PyDeployment;
 use crate::error::{IntoPython, spec};
 
 type Counts<'py> = PyReadonlyArray1<'py, u64>;
@@ -138,7 +139,7 @@ pub(crate) fn attention_costs<'py>(
 #[pyfunction]
 #[pyo3(
     name = "_grouped_gemm_costs",
-    signature = (accelerator, num_tokens, num_experts, experts_per_token, n, k, dtype, weight_dtype = None,
+    signature = (accelerator, num_tokens, num_experts, experts_per_token, expert_ranks, n, k, dtype, weight_dtype = None,
                  active_experts = None)
 )]
 #[expect(clippy::too_many_arguments, reason = "the shape of a grouped GEMM")]
@@ -148,6 +149,7 @@ pub(crate) fn grouped_gemm_costs<'py>(
     num_tokens: Counts<'py>,
     num_experts: Counts<'py>,
     experts_per_token: Counts<'py>,
+    expert_ranks: Counts<'py>,
     n: Counts<'py>,
     k: Counts<'py>,
     dtype: &str,
@@ -158,6 +160,7 @@ pub(crate) fn grouped_gemm_costs<'py>(
         ("num_tokens", &num_tokens),
         ("num_experts", &num_experts),
         ("experts_per_token", &experts_per_token),
+        ("expert_ranks", &expert_ranks),
         ("n", &n),
         ("k", &k),
         ("active_experts", active_experts.as_ref().unwrap_or(&num_experts)),
@@ -166,17 +169,18 @@ pub(crate) fn grouped_gemm_costs<'py>(
     let machine = machine(accelerator);
     let mut costs = Vec::with_capacity(columns[0].len());
     for row in 0..columns[0].len() {
-        let [tokens, num_experts, experts_per_token, n, k, active] = columns.map(|column| column[row]);
+        let [tokens, num_experts, experts_per_token, expert_ranks, n, k, active] = columns.map(|column| column[row]);
         let shape = GroupedShape {
             num_experts,
             experts_per_token,
-            expert_ranks: 1,
+            expert_ranks,
             token_replicas: 1,
             n,
             k,
             format,
             dtype,
-            active_experts: active_experts.is_some().then_some(active),
+            // Counted on the one rank that was measured: the shape means all ranks together.
+            active_experts: active_experts.is_some().then_some(active * expert_ranks),
         };
         costs.push(GroupedGemmOp::new(&machine, shape).python()?.cost(tokens));
     }
@@ -208,6 +212,29 @@ pub(crate) fn steady_power<'py>(
     row.set_item("compute_w", power.compute_w)?;
     row.set_item("memory_w", power.memory_w)?;
     Ok(row)
+}
+
+/// Costs of steps of equal requests at sustained rates, and their energy in joules (NaN where no power was measured).
+#[pyfunction]
+#[pyo3(name = "_step_costs")]
+pub(crate) fn step_costs<'py>(
+    py: Python<'py>,
+    deployment: &PyDeployment,
+    batch_size: Counts<'py>,
+    query_tokens: Counts<'py>,
+    context_tokens: Counts<'py>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let [batch, query, context] =
+        columns([("batch_size", &batch_size), ("query_tokens", &query_tokens), ("context_tokens", &context_tokens)])?;
+    let mut costs = Vec::with_capacity(batch.len());
+    for ((&batch, &query), &context) in batch.iter().zip(query).zip(context) {
+        let batch = Batch::uniform(batch, Request::new(query, context).python()?).python()?;
+        costs.push(deployment.inner.step.cost(&batch));
+    }
+    let arrays = table(py, &costs)?;
+    let joules = costs.iter().map(|cost| deployment.inner.energy_j(cost).unwrap_or(f64::NAN));
+    arrays.set_item("energy_j", PyArray1::from_iter(py, joules))?;
+    Ok(arrays)
 }
 
 /// Costs of kernels that only move memory: `num_bytes` read and written.

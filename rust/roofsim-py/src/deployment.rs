@@ -45,7 +45,7 @@ use crate::model::PyModel;
 /// Deployment("llama-3.1-70b" on 4 x "h100-sxm", TP 4 PP 1 DP 1 EP 1, ideal)
 #[pyclass(name = "Deployment", module = "roofsim", frozen)]
 pub(crate) struct PyDeployment {
-    inner: Arc<Deployment>,
+    pub(crate) inner: Arc<Deployment>,
     model: PyModel,
     accelerator: PyAccelerator,
 }

@@ -52,6 +52,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<capacity::PyCapacity>()?;
     module.add_class::<sweep::PySpace>()?;
     module.add_function(wrap_pyfunction!(batch::steady_power, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::step_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::gemm_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::attention_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::grouped_gemm_costs, module)?)?;

@@ -114,6 +114,23 @@ pub enum GroupedGemmLaw {
         /// Tile efficiency.
         e_tile: f64,
     },
+    /// The tiles of [`GemmLaw::Tiled`] over the rows of every expert, without splits of k.
+    Tiled {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Memory efficiency.
+        e_m: f64,
+        /// Matrix-unit efficiency inside a tile.
+        e_c: f64,
+        /// Operand bytes that one compute unit loads per second.
+        load_bytes_per_s: f64,
+        /// Time that 64 elements of k take in any tile, however small.
+        stage_s: Seconds,
+        /// Time in which one compute unit writes a tile of 128 x 128 outputs.
+        epilogue_s: Seconds,
+        /// Share of a partly filled last wave that is waited for.
+        tail: f64,
+    },
 }
 
 /// Element-wise and normalisation kernels.

@@ -1,27 +1,20 @@
 //! Dense matrix product: `m` rows times an `n` by `k` weight. FLOPs = 2 m n k (never MACs).
 
+use super::tile::{NUM_TILES, TileConstants, TileGrid};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::{GemmLaw, Interval, norm4};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
 
-/// Output tiles that the tiled law chooses from, as (rows, columns). Wider ones bring no measurable gain.
-const TILES: [(f64, f64); 6] =
-    [(16.0, 64.0), (16.0, 128.0), (64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0)];
 /// Ways to split the inner dimension.
 const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-/// Elements of k in one stage of a tile's pipeline.
-const STAGE: f64 = 64.0;
-/// Outputs of the tile whose epilogue is the unit of `epilogue_s`.
-const EPILOGUE: f64 = 128.0 * 128.0;
-
 /// Row counts evaluated together.
 const LANES: usize = 64;
 
 /// Every tile with every split, as positions.
 fn candidates() -> impl Iterator<Item = (usize, usize)> {
-    (0..TILES.len()).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
+    (0..NUM_TILES).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
 }
 
 /// A compiled GEMM: everything but the number of rows.
@@ -48,36 +41,20 @@ pub struct GemmOp {
 enum Resolved {
     Roofline,
     Smooth { t0_s: f64, seconds_per_flop: f64, seconds_per_byte: f64 },
-    Tiled(Tiled),
+    Tiled(Box<Tiled>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Tiled {
     t0_s: f64,
     red_s: f64,
-    tail: f64,
-    units: f64,
     n: f64,
     seconds_per_byte: f64,
     /// Seconds of quantising one row of activations.
     quantise_s_per_row: f64,
-    tiles: [Tile; 6],
+    grid: TileGrid,
     /// k / s.
     split_k: [f64; 4],
-}
-
-/// What a tile of one size costs; seconds per element of k.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Tile {
-    rows: f64,
-    column_tiles: f64,
-    mma_s: f64,
-    /// Loading one row of activations.
-    row_load_s: f64,
-    /// Loading the columns of weights, and the latency of the pipeline.
-    fixed_load_s: f64,
-    /// Writing one row of outputs, seconds.
-    row_epilogue_s: f64,
 }
 
 impl GemmOp {
@@ -202,11 +179,8 @@ impl Resolved {
         let compute = |e: f64| seconds_per_flop / (e * compute_rate);
         match (machine.calibration.gemm_law(dtype), machine.compute_units()) {
             (GemmLaw::Roofline, _) => Self::Roofline,
-            (GemmLaw::Smooth { t0_s, e_c, e_m }, _) => {
-                Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
-            }
             // Without a count of compute units there are no waves: the tiled law's own asymptotes remain.
-            (GemmLaw::Tiled { t0_s, e_m, e_c, .. }, None) => {
+            (GemmLaw::Smooth { t0_s, e_c, e_m }, _) | (GemmLaw::Tiled { t0_s, e_m, e_c, .. }, None) => {
                 Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
             }
             (
@@ -216,29 +190,24 @@ impl Resolved {
                 let seconds_per_byte = memory(e_m);
                 // Scales are too few to count here; without them the load of a tile never falls when n grows.
                 let load = |bits: u64| bits as f64 / 8.0 / load_bytes_per_s;
-                let (row_load_s, column_load_s) = (load(dtype.operand_bits()), load(format.element_bits()));
-                let n = n as f64;
-                Self::Tiled(Tiled {
+                let constants = TileConstants {
+                    units,
+                    seconds_per_flop: compute(e_c),
+                    row_load_s: load(dtype.operand_bits()),
+                    column_load_s: load(format.element_bits()),
+                    stage_s,
+                    epilogue_s,
+                    tail,
+                };
+                Self::Tiled(Box::new(Tiled {
                     t0_s,
                     red_s,
-                    tail,
-                    units,
-                    n,
+                    n: n as f64,
                     seconds_per_byte,
                     quantise_s_per_row: quantise_bytes * k as f64 * seconds_per_byte,
-                    tiles: TILES.map(|(a, b)| {
-                        let columns = smaller(b, n);
-                        Tile {
-                            rows: a,
-                            column_tiles: (n / b).ceil(),
-                            mma_s: 2.0 * a * b * units * compute(e_c),
-                            row_load_s,
-                            fixed_load_s: columns * column_load_s + stage_s / STAGE,
-                            row_epilogue_s: columns * epilogue_s / EPILOGUE,
-                        }
-                    }),
+                    grid: TileGrid::new(constants, n as f64),
                     split_k: SPLITS.map(|s| k as f64 / s),
-                })
+                }))
             }
         }
     }
@@ -276,17 +245,12 @@ impl Tiled {
     /// One tile and split: its parts, without the norm that joins them.
     #[inline(always)]
     fn candidate(&self, tile: usize, split: usize, m: f64, bytes: f64) -> Parts {
-        let (tile, s) = (&self.tiles[tile], SPLITS[split]);
-        let rows = smaller(tile.rows, m);
-        let exact_waves = larger((m / tile.rows).ceil() * tile.column_tiles * s / self.units, 1.0);
-        // A last wave that is partly filled takes part of a whole one; as two products, each monotone in the rows.
-        let waves = (1.0 - self.tail) * exact_waves + self.tail * exact_waves.ceil();
-        let step_s = larger(tile.mma_s, rows * tile.row_load_s + tile.fixed_load_s);
-        let compute_s = waves * (step_s * self.split_k[split]);
+        let (a, s) = (self.grid.rows(tile), SPLITS[split]);
+        let (compute_s, epilogue_s) = self.grid.seconds(tile, (m / a).ceil() * s, smaller(a, m), self.split_k[split]);
         // Each split writes its fp32 partial sums and the reduction reads them again.
         let partial_bytes = if split > 0 { 8.0 * s * m * self.n } else { 0.0 };
         let memory_s = (bytes + partial_bytes) * self.seconds_per_byte;
-        let overhead_s = waves * (rows * tile.row_epilogue_s) + if split > 0 { self.red_s } else { 0.0 };
+        let overhead_s = epilogue_s + if split > 0 { self.red_s } else { 0.0 };
         Parts { time_s: 0.0, compute_s, memory_s, overhead_s }
     }
 }

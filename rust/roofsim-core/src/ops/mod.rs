@@ -8,6 +8,7 @@ pub mod collective;
 pub mod elementwise;
 pub mod gemm;
 pub mod moe;
+mod tile;
 
 pub use attention::{AttentionOp, Load};
 pub use collective::{Collective, CollectiveOp};

@@ -1,5 +1,7 @@
 //! Routed experts: a grouped GEMM over the experts that a batch hits.
 
+use super::tile::{NUM_TILES, TileConstants, TileGrid};
+use crate::arithmetic::larger;
 use crate::calibration::{GroupedGemmLaw, Interval, norm4, norm8};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
@@ -99,6 +101,18 @@ enum Resolved {
         /// Outputs in units of tiles, not rounded.
         column_width: f64,
     },
+    /// Without a number of compute units the tiled law's own asymptotes remain.
+    Smooth {
+        t0_s: f64,
+        seconds_per_flop: f64,
+        seconds_per_byte: f64,
+    },
+    Tiled {
+        t0_s: f64,
+        seconds_per_byte: f64,
+        k: f64,
+        grid: Box<TileGrid>,
+    },
 }
 
 impl GroupedGemmOp {
@@ -177,6 +191,15 @@ impl GroupedGemmOp {
                 let (compute_s, memory_s) = law.parts(active, routed, weight_bytes, row_bytes, flops);
                 (t0_s + norm4(compute_s, memory_s), compute_s, memory_s, *t0_s)
             }
+            Resolved::Smooth { t0_s, seconds_per_flop, seconds_per_byte } => {
+                let (compute_s, memory_s) = (flops * seconds_per_flop, bytes * seconds_per_byte);
+                (t0_s + norm4(compute_s, memory_s), compute_s, memory_s, *t0_s)
+            }
+            Resolved::Tiled { t0_s, seconds_per_byte, k, grid } => {
+                let memory_s = bytes * seconds_per_byte;
+                let (time_s, compute_s, epilogue_s) = best_tile(grid, active, routed, *k, memory_s);
+                (t0_s + time_s, compute_s, memory_s, t0_s + epilogue_s)
+            }
         };
         OpCost {
             time_s: time_s.max(ideal_s),
@@ -195,8 +218,12 @@ impl GroupedGemmOp {
 
 impl Resolved {
     fn new(machine: &Machine<'_>, shape: &GroupedShape, seconds_per_flop: f64) -> Self {
-        let GroupedGemmLaw::Loaded { t0_s, e_m, load_bytes_per_flop, e_tile } = machine.calibration.grouped_gemm else {
-            return Self::Roofline;
+        let (t0_s, e_m, load_bytes_per_flop, e_tile) = match machine.calibration.grouped_gemm {
+            GroupedGemmLaw::Roofline => return Self::Roofline,
+            GroupedGemmLaw::Tiled { .. } => return Self::tiled(machine, shape, seconds_per_flop),
+            GroupedGemmLaw::Loaded { t0_s, e_m, load_bytes_per_flop, e_tile } => {
+                (t0_s, e_m, load_bytes_per_flop, e_tile)
+            }
         };
         // Devices without a count of compute units are treated as one unit: no whole-wave effect.
         let units = machine.compute_units().unwrap_or(1.0);
@@ -211,6 +238,35 @@ impl Resolved {
             units,
             column_tiles: (shape.n as f64 / TILE_COLUMNS).ceil(),
             column_width: shape.n as f64 / TILE_COLUMNS,
+        }
+    }
+
+    fn tiled(machine: &Machine<'_>, shape: &GroupedShape, seconds_per_flop: f64) -> Self {
+        let GroupedGemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, tail } =
+            machine.calibration.grouped_gemm
+        else {
+            return Self::Roofline;
+        };
+        let seconds_per_byte = machine.seconds_per_byte / (e_m * machine.memory_rate);
+        let seconds_per_flop = seconds_per_flop / (e_c * machine.compute_rate);
+        let Some(units) = machine.compute_units() else {
+            return Self::Smooth { t0_s, seconds_per_flop, seconds_per_byte };
+        };
+        let load = |bits: u64| bits as f64 / 8.0 / load_bytes_per_s;
+        let constants = TileConstants {
+            units,
+            seconds_per_flop,
+            row_load_s: load(shape.dtype.operand_bits()),
+            column_load_s: load(shape.format.element_bits()),
+            stage_s,
+            epilogue_s,
+            tail,
+        };
+        Self::Tiled {
+            t0_s,
+            seconds_per_byte,
+            k: shape.k as f64,
+            grid: Box::new(TileGrid::new(constants, shape.n as f64)),
         }
     }
 
@@ -242,4 +298,20 @@ impl Resolved {
         let mma_s = (row_tiles * column_tiles * tile_s).max(flops * seconds_per_flop);
         (mma_s, norm8(hbm_s, load_s))
     }
+}
+
+/// `(time, compute, epilogue)` seconds with the best tile for `routed` rows of `active` experts.
+#[inline(always)]
+fn best_tile(grid: &TileGrid, active: f64, routed: f64, k: f64, memory_s: f64) -> (f64, f64, f64) {
+    let mut best = (f64::INFINITY, 0.0, 0.0);
+    for tile in 0..NUM_TILES {
+        // Rows of an expert vary with the routing, so that its last tile is half full on average; each has at least one.
+        let row_tiles = larger(routed / grid.rows(tile) + 0.5 * active, active);
+        let (compute_s, epilogue_s) = grid.seconds(tile, row_tiles, routed / row_tiles, k);
+        let time_s = norm4(compute_s, memory_s) + epilogue_s;
+        if time_s < best.0 {
+            best = (time_s, compute_s, epilogue_s);
+        }
+    }
+    best
 }

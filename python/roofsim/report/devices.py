@@ -1,0 +1,71 @@
+"""From measurement files to the report: files sorted by device, the first of a family lending its constants to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roofsim.calibrate.files import measured_device, read_files
+from roofsim.report.accuracy import DeviceAccuracy, accuracy
+from roofsim.validate.record import load_measurements
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from roofsim import Accelerator
+
+__all__ = ["device_accuracies"]
+
+
+def device_accuracies(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    device: str | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> list[DeviceAccuracy]:
+    """Return one report a device, in the order of the files.
+
+    Parameters
+    ----------
+    paths
+        Measurement files; several may come from one device.
+    device
+        Accelerator of all files, where the catalogue does not know their headers.
+    progress
+        Called with a line of text now and then.
+
+    Raises
+    ------
+    SpecError
+        An unreadable file, or a device that the catalogue does not know.
+    """
+    sorted_paths: dict[str, list[str | os.PathLike[str]]] = {}
+    for path in paths:
+        header, _ = read_header(path)
+        sorted_paths.setdefault(str(header.get("device")), []).append(path)
+    found: list[DeviceAccuracy] = []
+    lenders: dict[str, Accelerator] = {}
+    for own in sorted_paths.values():
+        source, header = read_files(own)
+        accelerator = measured_device(header, device, source.rows)
+        lender = lenders.get(accelerator.family)
+        found.append(accuracy(accelerator, source, transfer=lender, progress=progress))
+        lenders.setdefault(accelerator.family, accelerator)
+    return found
+
+
+def read_header(path: str | os.PathLike[str]) -> tuple[dict[str, object], int]:
+    """Return a file's header and its number of rows.
+
+    Raises
+    ------
+    SpecError
+        The file is no measurement file.
+    """
+    from roofsim.errors import SpecError
+
+    try:
+        header, rows = load_measurements(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise SpecError("files", path, f"must be a measurement file: {error}") from error
+    return header, len(rows)
