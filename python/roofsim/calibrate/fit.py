@@ -181,7 +181,7 @@ def fit(
 
 
 def _standard_errors(end: Any, points: int) -> NDArray[np.float64]:
-    """Standard errors from the curvature; infinite where the data say nothing about a constant."""
+    """Return standard errors from the curvature; infinite where the data say nothing about a constant."""
     jacobian = np.asarray(end.jac)
     errors = np.full(jacobian.shape[1], np.inf)
     active = np.linalg.norm(jacobian, axis=0) > 0

@@ -1,14 +1,13 @@
-"""From measurement files to a calibration: fit every class, leave shapes out, draw error bars, write down where it comes from."""
+"""From measurements to a calibration: fit every class, leave shapes out, draw error bars, say where it comes from."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roofsim import Accelerator, Calibration
 from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
@@ -19,8 +18,11 @@ from roofsim.calibrate.joint import join
 from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
-from roofsim.calibrate.steps import observe_steps
+from roofsim.calibrate.steps import STEP_CLASSES, observe_steps
 from roofsim.errors import SpecError, UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["ClassResult", "Profile", "Source", "calibrate"]
 
@@ -98,6 +100,7 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
         (("decode_attention", "prefill_attention"), "attention."),
         (("grouped_gemm",), "grouped_gemm."),
         (("elementwise",), "elementwise."),
+        (STEP_CLASSES, STEP_PREFIXES[0]),
     ):
         members = [one for one in observed if one.family in families]
         if members:
@@ -137,7 +140,8 @@ def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn; return the device under all fitted constants."""
-    fitted, constants = starting(accelerator, observed), []
+    fitted = starting(accelerator, observed)
+    constants: list[Constant] = []
     for members, prefixes in _laws(observed):
         result = fit(fitted, members, prefixes)
         fitted, constants = result.accelerator, [*constants, *result.constants]
@@ -174,7 +178,8 @@ def calibrate(
     observed, skipped = readable(accelerator, source.rows)
     if not observed:
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
-    fitted, constants = starting(accelerator, observed), []
+    fitted = starting(accelerator, observed)
+    constants: list[Constant] = []
     held = _held(source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
