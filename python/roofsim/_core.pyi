@@ -20,7 +20,13 @@ __all__ = [
     "StepCost",
     "_Space",
     "__version__",
+    "_attention_costs",
+    "_elementwise_costs",
+    "_gemm_costs",
+    "_grouped_gemm_costs",
     "_plan",
+    "_steady_power",
+    "_step_costs",
 ]
 
 __version__: Final[str]
@@ -47,6 +53,7 @@ class _Provenance(TypedDict):
     date: str
     num_points: int
     note: str
+    errors: dict[str, dict[str, float]]
 
 @final
 class Model:
@@ -89,6 +96,12 @@ class Model:
 class Calibration:
     @staticmethod
     def ideal() -> Calibration: ...
+    @staticmethod
+    def assumed() -> Calibration: ...
+    def constants(self) -> list[dict[str, Any]]: ...
+    def with_constants(self, values: Mapping[str, float]) -> Calibration: ...
+    @property
+    def power(self) -> dict[str, float] | None: ...
     @classmethod
     def load(cls, source: _Source) -> Calibration: ...
     @staticmethod
@@ -219,6 +232,8 @@ class OpCost:
 class StepCost:
     @property
     def ops(self) -> list[OpCost]: ...
+    @property
+    def energy_j(self) -> float | None: ...
     @property
     def shapes(self) -> list[dict[str, Any]]: ...
     @property
@@ -362,6 +377,47 @@ class _Space:
         progress: _Progress | None,
     ) -> list[tuple[list[float], int]]: ...
 
+_Counts: TypeAlias = NDArray[np.uint64]
+_Costs: TypeAlias = dict[str, NDArray[np.float64]]
+
+def _gemm_costs(
+    accelerator: Accelerator, m: _Counts, n: _Counts, k: _Counts, dtype: str, weight_dtype: str | None = None
+) -> _Costs: ...
+def _attention_costs(
+    accelerator: Accelerator,
+    batch_size: _Counts,
+    query_tokens: _Counts,
+    context_tokens: _Counts,
+    num_heads: _Counts,
+    num_kv_heads: _Counts,
+    head_dim: _Counts,
+    dtype: str,
+    kv_cache_dtype: str,
+    sliding_window: int | None = None,
+) -> _Costs: ...
+def _grouped_gemm_costs(
+    accelerator: Accelerator,
+    num_tokens: _Counts,
+    num_experts: _Counts,
+    experts_per_token: _Counts,
+    expert_ranks: _Counts,
+    n: _Counts,
+    k: _Counts,
+    dtype: str,
+    weight_dtype: str | None = None,
+    active_experts: _Counts | None = None,
+) -> _Costs: ...
+def _elementwise_costs(accelerator: Accelerator, num_bytes: _Counts) -> _Costs: ...
+def _step_costs(
+    deployment: Deployment, batch_size: _Counts, query_tokens: _Counts, context_tokens: _Counts
+) -> _Costs: ...
+def _steady_power(
+    accelerator: Accelerator,
+    idle_w: float,
+    read: tuple[float, float],
+    gemm: tuple[float, float, float],
+    dtype: str,
+) -> dict[str, float]: ...
 def _plan(
     model: Model, offers: Sequence[tuple[Accelerator, float | None, str]], options: dict[str, Any]
 ) -> dict[Literal["options", "misses"], list[dict[str, Any]]]: ...

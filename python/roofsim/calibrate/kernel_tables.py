@@ -7,6 +7,8 @@ rank, `src_backend` for the engine. Rows that name another engine or operand typ
 from __future__ import annotations
 
 import csv
+import hashlib
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,10 @@ __all__ = ["ENGINES", "read_kernel_tables"]
 
 ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
 """Engine names of the tables, and of the kernel library in a calibration's name."""
+MAX_POINTS = 1500
+"""Shapes a class that are kept: more change no constant, and every one costs time in every fit."""
+MAX_GROUP = 16
+"""Query heads a KV head beyond which no published model goes; tables list up to 128."""
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 """Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
 
@@ -48,6 +54,8 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
     decode = row["op_name"] == "generation_attention"
     query, step = int(row["isl"]), int(row["step"])
     heads, kv_heads, width = (int(row[name]) for name in ("num_heads", "num_key_value_heads", "head_dim"))
+    if heads > MAX_GROUP * (kv_heads or heads):
+        return None
     return {
         "family": "decode_attention" if decode else "prefill_attention",
         "dtype": DTYPES[row["attn_dtype"]],
@@ -60,6 +68,25 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
         "head_dim": width,
         "shape_group": f"({heads},{kv_heads},{width})",
     }
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep at most `MAX_POINTS` shapes a class, spread evenly over groups in the order of a hash of the shape."""
+    fastest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        key = row["point_id"]
+        if key not in fastest or row["median_s"] < fastest[key]["median_s"]:
+            fastest[key] = row
+    classes: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+    for row in sorted(fastest.values(), key=lambda row: hashlib.blake2s(row["point_id"].encode()).digest()):
+        key = (row["family"], row["dtype"], row.get("kv_cache_dtype", ""))
+        classes.setdefault(key, {}).setdefault(row["shape_group"], []).append(row)
+    kept: list[dict[str, Any]] = []
+    for groups in classes.values():
+        turns = itertools.zip_longest(*groups.values())
+        every = (row for turn in turns for row in turn if row is not None)
+        kept += itertools.islice(every, MAX_POINTS)
+    return kept
 
 
 READERS = {"gemm": _gemm, "context_attention": _attention, "generation_attention": _attention}
@@ -105,6 +132,7 @@ def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, 
             raise SpecError("files", path, f"must be a kernel table: {type(error).__name__}: {error}") from error
     if not rows:
         raise SpecError("files", ", ".join(map(str, paths)), f"hold no row of {engine}")
+    rows = _thinned(rows)
     software = f"{ENGINES[engine]} {', '.join(sorted(versions))}"
     said = "kernel latencies published with aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
     return Source(rows, software, "2026-11", ENGINES[engine], "; ".join(part for part in (said, note) if part))

@@ -18,7 +18,7 @@ use crate::error::IntoPython;
 /// --------
 /// >>> import roofsim as rs
 /// >>> rs.Accelerator.load("h100-sxm").calibration.provenance["basis"]
-/// 'prototype'
+/// 'measured'
 #[pyclass(name = "Calibration", module = "roofsim", frozen, from_py_object)]
 #[derive(Clone)]
 pub(crate) struct PyCalibration {
