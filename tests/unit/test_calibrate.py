@@ -154,7 +154,9 @@ def test_energy_of_a_step_adds_idle_arithmetic_and_traffic():
     assert rs.Deployment("llama-3.1-8b", "mi300x").decode(batch_size=8, context_tokens=2048).energy_j is None
     two = rs.Deployment("llama-3.1-8b", "h100-sxm", data_parallel_size=2).decode(batch_size=8, context_tokens=2048)
     assert math.isclose(two.energy_j, 2 * step.energy_j)
-    columns = rs.SweepSpace(["llama-3.1-8b"], ["h100-sxm", "mi300x"], batch_size=8, context_tokens=2048).run(["energy_j"])
+    columns = rs.SweepSpace(["llama-3.1-8b"], ["h100-sxm", "mi300x"], batch_size=8, context_tokens=2048).run(
+        ["energy_j"]
+    )
     assert columns["energy_j"][0] == step.energy_j
     assert columns["energy_j"].mask.tolist() == [False, True]
 

@@ -38,14 +38,15 @@ def _rounded(width: float) -> float:
 def inside(residuals: NDArray[np.float64], bars: dict[str, Any], ideal_ratio: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether measured times lie in their bars, the lower end cut at the ideal time (as a share of the prediction)."""
     ratio = np.exp(residuals)
-    return (ratio >= np.maximum(1.0 - bars["below"], ideal_ratio)) & (ratio <= 1.0 + bars["above"])
+    return np.asarray((ratio >= np.maximum(1.0 - bars["below"], ideal_ratio)) & (ratio <= 1.0 + bars["above"]))
 
 
 def held_coverage(
     residuals: NDArray[np.float64], folds: NDArray[np.int64], ideal_ratio: NDArray[np.float64], share: float
 ) -> float:
-    """Return the share of points inside bars that were made without their fold: coverage on data that neither the
-    constants nor the bars have seen.
+    """Return the share of points inside bars that were made without their fold.
+
+    That is coverage on data which neither the constants nor the bars have seen.
     """
     held = np.zeros(len(residuals), bool)
     for fold in np.unique(folds):

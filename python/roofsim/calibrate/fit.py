@@ -27,6 +27,8 @@ STARTS = 4
 SPREAD = 0.25
 """Log spread of the further starts around the first."""
 MAX_SECONDS = 1e-3
+LONGEST_TAIL = 0.2
+"""Longer tails of waves make two merged batches cost over 2% more than the two apart, and gain 0.5 points at most."""
 DIFFERENCE = 1e-4
 SLIGHT = 0.08
 """Upper end of the domain `slight`."""
@@ -83,8 +85,10 @@ class _Axis:
             return start - 8.0, start + 8.0
         if self.domain == "efficiency":
             return 0.01, 1.0
-        if self.domain in ("fraction", "slight"):
-            return 0.0, 1.0 if self.domain == "fraction" else SLIGHT
+        if self.domain == "slight":
+            return 0.0, SLIGHT
+        if self.domain == "fraction":
+            return 0.0, LONGEST_TAIL if self.path.endswith(".tail") else 1.0
         return 0.0, (MAX_SECONDS / self.scale if self.unit == "s" else max(100.0 * start, 1e6 / self.scale))
 
 
@@ -183,7 +187,7 @@ def fit(
 
 
 def _standard_errors(end: Any, points: int) -> NDArray[np.float64]:
-    """Standard errors from the curvature; infinite where the data say nothing about a constant."""
+    """Return standard errors from the curvature; infinite where the data say nothing about a constant."""
     jacobian = np.asarray(end.jac)
     errors = np.full(jacobian.shape[1], np.inf)
     active = np.linalg.norm(jacobian, axis=0) > 0

@@ -1,4 +1,4 @@
-"""How the errors of a step's operations join: the correlation at which intervals of whole steps hold what they state."""
+"""How the errors of a step's operations join: the correlation at which intervals of steps hold what they state."""
 
 from __future__ import annotations
 

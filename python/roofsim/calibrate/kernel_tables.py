@@ -1,7 +1,7 @@
 """Published tables of kernel latencies as sources of a calibration.
 
-Columns as in NVIDIA's aiconfigurator collections (Apache-2.0): `op_name`, shape columns, `latency_ms` of one call on one
-rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over.
+Columns as in NVIDIA's aiconfigurator collections (Apache-2.0): `op_name`, shape columns, `latency_ms` of one call on
+one rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from roofsim import _core
 from roofsim.calibrate.steps import StepObservations, step_costs
@@ -18,8 +18,9 @@ __all__ = ["costs"]
 
 
 def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray[np.float64]]:
-    """Return `time_s`, `time_low_s`, `time_high_s`, `ideal_s`, `flops` and `bytes` of every point: operations at burst
-    rates, steps as short runs measure them.
+    """Return `time_s`, `time_low_s`, `time_high_s`, `ideal_s`, `flops` and `bytes` of every point.
+
+    Operations are priced as they run alone, steps as short runs measure them.
 
     Parameters
     ----------
@@ -28,7 +29,8 @@ def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray
     observed
         Points of one class.
     """
-    family, columns = observed.family, observed.columns
+    family = observed.family
+    columns: dict[str, Any] = dict(observed.columns)
     if isinstance(observed, StepObservations):
         return step_costs(accelerator, observed)
     if family == "gemm":

@@ -1,18 +1,17 @@
-"""From measurement files to a calibration: fit every class, leave shapes out, draw error bars, write down where it comes from."""
+"""From measurements to a calibration: fit every class, leave shapes out, draw error bars, say where it comes from."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roofsim import Accelerator, Calibration
 from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
-from roofsim.calibrate.energy import steady_power, steady_rate
+from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
 from roofsim.calibrate.fit import Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.joint import join
@@ -21,6 +20,9 @@ from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import StepObservations, observe_steps
 from roofsim.errors import SpecError, UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["ClassResult", "Profile", "Source", "calibrate"]
 
@@ -138,7 +140,8 @@ def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn, whole steps last; return the device under all fitted constants."""
-    fitted, constants = starting(accelerator, observed), []
+    fitted = starting(accelerator, observed)
+    constants: list[Constant] = []
     for members, prefixes in _laws(observed):
         result = fit(fitted, members, prefixes)
         fitted, constants = result.accelerator, [*constants, *result.constants]
@@ -179,7 +182,8 @@ def calibrate(
     observed, skipped = readable(accelerator, source.rows)
     if not observed:
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
-    fitted, constants = starting(accelerator, observed), []
+    fitted = starting(accelerator, observed)
+    constants: list[Constant] = []
     held = _held(source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
@@ -207,6 +211,8 @@ def calibrate(
         if sustained is not None:
             constants.append(sustained)
             _set(tree, sustained.path, sustained.value)
+        if tree.get("power") is not None:
+            tree["power"] = power_of_steps(_load(accelerator, tree), steps) or tree["power"]
         models = len(np.unique(np.concatenate([one.groups for one in steps])))
         residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models)
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]

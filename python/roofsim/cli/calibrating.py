@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from roofsim.cli import options as shared
-from roofsim.cli.display import Column, complain, number, print_json, print_table, significant, stdout
+from roofsim.cli.display import Column, number, print_json, print_table, significant, stdout
 from roofsim.errors import SpecError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ def report(
     ] = None,
     as_json: shared.JsonOption = False,
 ) -> None:
-    """Report how far predictions are from measurements: per class, operand type and device, beside the bare roofline."""
+    """Report how far predictions are from measurements: by class, operand type and device, beside the roofline."""
     from roofsim.report import device_accuracies, render
 
     for name, folder in (("output", output and Path(output).parent), ("pictures", pictures)):

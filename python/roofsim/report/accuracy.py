@@ -1,24 +1,30 @@
-"""Figures of the accuracy report: per class, operand type and device, against the bare roofline, on unseen shapes, moved from
-one device to another, and fitted to a quick run.
+"""Figures of the accuracy report.
+
+Per class, operand type and device: against the bare roofline, on unseen shapes, moved from one device to another, and
+fitted to a quick run.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from roofsim import Accelerator
-from roofsim.calibrate.observations import LeftOut, Observations
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.profile import Profile, Source, calibrate, fit_laws
 from roofsim.calibrate.score import Score, score
-from roofsim.calibrate.steps import StepObservations
+from roofsim.calibrate.steps import STEP_CLASSES
 from roofsim.report.load import UnderLoad, under_load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from roofsim import Accelerator
+    from roofsim.calibrate.observations import LeftOut, Observations
 
 __all__ = ["ClassAccuracy", "DeviceAccuracy", "Part", "accuracy"]
 
@@ -110,13 +116,15 @@ def _parts(observed: Observations) -> dict[str, NDArray[np.bool_]]:
     if observed.family.endswith("attention"):
         widths = observed.columns["head_dim"]
         return {f"head width {width}": widths == width for width in np.unique(widths)}
-    if isinstance(observed, StepObservations):
-        return {"dense models": observed.labels == "dense", "mixtures": observed.labels == "moe"}
+    if observed.family in STEP_CLASSES:
+        kinds = {f"{kind} models": observed.labels == kind for kind in np.unique(observed.labels)}
+        return {**kinds, **{str(group): observed.groups == group for group in np.unique(observed.groups)}}
     return {str(group): observed.groups == group for group in np.unique(observed.groups)}
 
 
 def _shape(observed: Observations, index: int) -> str:
-    return " ".join(f"{name}={int(column[index])}" for name, column in observed.columns.items())
+    sizes = " ".join(f"{name}={int(column[index])}" for name, column in observed.columns.items() if name != "model")
+    return f"{observed.groups[index]} {sizes}" if observed.family in STEP_CLASSES else sizes
 
 
 def _quick_choice(observed: Observations) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from roofsim.calibrate.steps import observe_steps
 from roofsim.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -108,7 +108,7 @@ def compare(
     -----
     A point faster than the bare roofline is left out and counted in `notes`: its operands lay in a cache.
     """
-    source, header = read_files([files] if isinstance(files, str) or not isinstance(files, list | tuple) else files)
+    source, header = read_files([files] if isinstance(files, str | os.PathLike) else files)
     accelerator = measured_device(header, device, source.rows).with_calibration(calibration)
     bound = accelerator.with_calibration("ideal")
     classes, rows, notes = [], [], []

@@ -1,10 +1,11 @@
-"""From measurement files to the report: files sorted by device, the first of a family lending its constants to the next."""
+"""From measurement files to the report: files sorted by device, the first of a family lending to the next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from roofsim.calibrate.files import measured_device, read_files
+from roofsim.errors import SpecError
 from roofsim.report.accuracy import DeviceAccuracy, accuracy
 from roofsim.validate.record import load_measurements
 
@@ -41,8 +42,7 @@ def device_accuracies(
     """
     sorted_paths: dict[str, list[str | os.PathLike[str]]] = {}
     for path in paths:
-        header, _ = read_header(path)
-        sorted_paths.setdefault(str(header.get("device")), []).append(path)
+        sorted_paths.setdefault(_device(path), []).append(path)
     found: list[DeviceAccuracy] = []
     lenders: dict[str, Accelerator] = {}
     for own in sorted_paths.values():
@@ -54,18 +54,9 @@ def device_accuracies(
     return found
 
 
-def read_header(path: str | os.PathLike[str]) -> tuple[dict[str, object], int]:
-    """Return a file's header and its number of rows.
-
-    Raises
-    ------
-    SpecError
-        The file is no measurement file.
-    """
-    from roofsim.errors import SpecError
-
+def _device(path: str | os.PathLike[str]) -> str:
     try:
-        header, rows = load_measurements(path)
+        header, _ = load_measurements(path)
     except (OSError, ValueError, EOFError) as error:
         raise SpecError("files", path, f"must be a measurement file: {error}") from error
-    return header, len(rows)
+    return str(header.get("device"))

@@ -90,6 +90,8 @@ pub enum AttentionLaw {
         tile_spread: f64,
         /// Query tiles: share of the longest tile that shows there.
         tile_last: f64,
+        /// Query tiles: blocks that the launch's last tiles take to be written, once tiles fill the machine.
+        tile_end: f64,
         /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
         prefix_tile_s: Seconds,
     },

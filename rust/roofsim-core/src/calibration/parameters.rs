@@ -187,6 +187,14 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter(
         "attention",
         "kernels",
+        "tile_end",
+        "1",
+        NonNegative,
+        "query tiles: blocks that writing the last tiles is worth",
+    ),
+    parameter(
+        "attention",
+        "kernels",
         "prefix_tile_s",
         "s",
         NonNegative,

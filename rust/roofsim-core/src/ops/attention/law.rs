@@ -135,6 +135,7 @@ pub struct KernelLaw {
     tile_start: f64,
     tile_spread: f64,
     tile_last: f64,
+    tile_end_s: f64,
     prefix_tile_s: f64,
     block_s: f64,
     tiles_to_units: f64,
@@ -180,6 +181,7 @@ impl KernelLaw {
             tile_start: 0.0,
             tile_spread: 0.0,
             tile_last: 0.0,
+            tile_end_s: 0.0,
             prefix_tile_s: 0.0,
             block_s: 0.0,
             tiles_to_units: 0.0,
@@ -203,6 +205,7 @@ impl KernelLaw {
             tile_start,
             tile_spread,
             tile_last,
+            tile_end,
             prefix_tile_s,
         } = machine.calibration.attention
         else {
@@ -217,6 +220,7 @@ impl KernelLaw {
         let product_s = shape.block_flops() * units * (seconds_per_flop / tile_e_c);
         let softmax_s = AttentionShape::block_exponentials() / tile_exp_per_s;
         let block_s = larger((product_s * product_s + softmax_s * softmax_s).sqrt(), product_s);
+        let block_s = larger(block_s / machine.compute_rate, block_s);
         Ok(Self {
             kernels: if tiled { Kernels::PassAndSplit } else { Kernels::Split },
             memory_seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
@@ -231,7 +235,8 @@ impl KernelLaw {
             tile_spread,
             tile_last,
             prefix_tile_s: prefix_tile_s * shape.relative_width(),
-            block_s: larger(block_s / machine.compute_rate, product_s),
+            tile_end_s: tile_end * block_s,
+            block_s,
             tiles_to_units: 1.0 / units,
             split_t0_s: pass_t0_s + split_t0_s,
             split_c_s,
@@ -318,12 +323,13 @@ impl KernelLaw {
     #[inline(always)]
     fn pass_kernel(&self, load: &Load) -> Kernel {
         // Mean load of a unit, plus the tail once tiles queue, and never under the longest tile.
-        let queued_s = load.tile_s + load.tail_s * smaller(load.filled, 1.0);
+        let filled = smaller(load.filled, 1.0);
+        let queued_s = load.tile_s + load.tail_s * filled;
         Kernel {
             compute_s: larger(queued_s, load.longest_s),
             memory_s: self.memory_s(load),
             stream_s: load.stream_s,
-            overhead_s: self.crowding_s(load) + load.pass_overhead_s,
+            overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * filled,
         }
     }
 
@@ -341,12 +347,15 @@ impl KernelLaw {
     /// ones tile their queries, all share the units. For equal requests it is never faster than the other two, so that
     /// only ragged batches need it.
     fn ragged_kernel(&self, load: &Load, ragged: &RaggedLoad) -> Kernel {
-        let queued_s = ragged.compute_s + ragged.tail_s * smaller(ragged.filled, 1.0);
+        let filled = smaller(ragged.filled, 1.0);
+        let queued_s = ragged.compute_s + ragged.tail_s * filled;
         Kernel {
             compute_s: larger(queued_s, ragged.longest_s),
             memory_s: self.memory_s(load),
             stream_s: ragged.stream_s,
-            overhead_s: self.crowding_s(load) + larger(load.split_overhead_s, load.pass_overhead_s),
+            overhead_s: self.crowding_s(load)
+                + larger(load.split_overhead_s, load.pass_overhead_s)
+                + self.tile_end_s * filled,
         }
     }
 
