@@ -95,7 +95,7 @@ pub struct Tiles {
 
 /// Query tokens up to which a ragged launch splits the KV axis of a request instead of tiling its queries; the best
 /// limit counts.
-pub(super) const SHORT: [u64; 5] = [16, 128, 512, 1536, 4096];
+pub(super) const SHORT: [u64; 8] = [16, 32, 64, 96, 128, 512, 1536, 4096];
 
 /// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
 pub fn attended_pairs(span: Span, request: Request) -> u64 {
