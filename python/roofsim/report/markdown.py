@@ -166,7 +166,7 @@ def _device(device: DeviceAccuracy, pictures: str | None) -> list[str]:
             "### Power",
             "",
             f"Idle {p['idle_w']:.0f} W; beyond it {p['compute_w']:.0f} W for arithmetic at the datasheet peak and "
-            f"{p['memory_w']:.0f} W for memory traffic at the datasheet bandwidth (a steady read and a steady GEMM).",
+            f"{p['memory_w']:.0f} W for memory traffic at the datasheet bandwidth (by the joules of steps where enough were measured, else a steady read and GEMM).",
             "",
         ]
     return lines
