@@ -141,7 +141,8 @@ impl GemmOp {
             Resolved::Tiled(tiled) => {
                 for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(LANES)) {
                     out.fill(f64::INFINITY);
-                    let (least, most) = rows.iter().fold((f64::INFINITY, 0.0), |(a, b), &m| (smaller(a, m), larger(b, m)));
+                    let (least, most) =
+                        rows.iter().fold((f64::INFINITY, 0.0), |(a, b), &m| (smaller(a, m), larger(b, m)));
                     let time_s = |(tile, split): (usize, usize), m: f64| {
                         let parts = tiled.candidate(tile, split, m, self.weight_bytes + m * self.bytes_per_row);
                         norm4(parts.compute_s, parts.memory_s) + parts.overhead_s

@@ -100,8 +100,8 @@ impl<'a> Block<'a> {
         let mut earliest = None;
         let batch = place.batch_size as f64;
         for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
-            let (law, count, first) = (&entry.op.law, entry.count as f64, place.first);
-            let least = kernel::add_attention(place.isa, law, count, batch, loads, first, start.take(), time);
+            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, place.first));
+            let least = kernel::add_attention(place.isa, law, count, batch, loads, start.take(), time);
             earliest = Some(least);
         }
         // A model without attention.
@@ -154,6 +154,11 @@ impl<'a> Block<'a> {
     /// What runs.
     fn runs(&self) -> Option<&'a (Arc<Deployment>, Capacity)> {
         self.combination.runs.as_ref().ok()
+    }
+
+    /// Whether any time is at most `latest`.
+    pub(super) fn any_until(&self, latest: f64) -> bool {
+        self.earliest <= latest
     }
 
     /// Least time of the rows.

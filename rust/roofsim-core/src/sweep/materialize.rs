@@ -233,8 +233,7 @@ impl Space {
         }
         let plan = Plan::new(self)?;
         let null = Output::Flag(null);
-        let mut deal =
-            Deal { space: self, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
+        let mut deal = Deal { space: self, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
         let next = |chunk: &Chunk| Writer { columns, pieces: deal.pieces(chunk).into_iter(), piece: None };
         runner.each_chunk(self, &plan, columns, progress, next)?;
         Ok(columns.iter().map(|&column| ColumnMeta { column, names: names(self, column) }).collect())

@@ -19,9 +19,9 @@ use crate::capacity::Capacity;
 use crate::deployment::{Deployment, DeploymentSpec};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::parallel::Status;
 use crate::ops::AttentionOp;
 use crate::parallel::Layout;
+use crate::parallel::Status;
 use crate::roofline::OpCost;
 use crate::step::{CompiledStep, RowOp, Rows};
 use crate::workload::{MAX_TOKENS, Request};
@@ -47,11 +47,6 @@ pub(super) struct Combination {
 }
 
 impl Combination {
-    pub(super) fn compile(space: &Space, index: u64) -> Result<Self> {
-        let (spec, _) = space.combination(index)?;
-        Self::of(space, index, &compile(spec)?)
-    }
-
     /// A combination whose deployment is compiled already.
     fn of(space: &Space, index: u64, compiled: &Compiled) -> Result<Self> {
         let position = space.position(index);
@@ -237,7 +232,7 @@ impl<'a> Tables<'a> {
         self.combinations.get(index, || {
             // Everything but the capacity limits makes a deployment.
             let position = self.space.position(index);
-            let compiled = self.deployments.get(position[..DEPLOYMENT_AXES].to_vec(), || {
+            let compiled = self.deployments.get(position.iter().take(DEPLOYMENT_AXES).copied().collect(), || {
                 let (spec, _) = self.space.combination(index)?;
                 compile(spec)
             })?;
@@ -310,10 +305,6 @@ impl<'a> Tables<'a> {
 
 impl StepKey {
     fn new(chunk: &Chunk, deployment: &Arc<Deployment>) -> Self {
-        Self {
-            batches: chunk.batches.clone(),
-            queries: chunk.queries.clone(),
-            deployment: Arc::clone(deployment),
-        }
+        Self { batches: chunk.batches.clone(), queries: chunk.queries.clone(), deployment: Arc::clone(deployment) }
     }
 }
