@@ -182,11 +182,6 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Whether every row has a result.
-    pub(super) fn all_known(&self) -> bool {
-        self.has_results() && self.all_valid()
-    }
-
     /// Whether every pair of the block is one that a step may have.
     pub(super) fn all_valid(&self) -> bool {
         self.table.all_valid && self.table.most_query_tokens <= self.most_query_tokens
