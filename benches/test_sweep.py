@@ -119,7 +119,10 @@ def test_best_of_each_model(benchmark, rival, calibration):
     for case, (value, row) in zip(cases, answers, strict=True):
         expected = case.best()
         assert value == pytest.approx(expected[0], rel=1e-9)
-        assert row == expected[1]
+        # Equal up to rounding may be another row: then that row must be as good.
+        found = case.space[row]
+        step = case.deployment.decode(batch_size=found["batch_size"], context_tokens=found["context_tokens"])
+        assert found["batch_size"] / step.time_s / case.deployment.num_devices == pytest.approx(expected[0], rel=1e-9)
     measure(benchmark, work, configurations, 3 if rival != "roofsim" else 9)
 
 
