@@ -43,9 +43,7 @@ def measure(benchmark, work, configurations, rounds=9):
 @pytest.mark.parametrize("k", [1, 100])
 def test_top_k(benchmark, space, k, threads):
     benchmark.group = f"top-{k}" if k > 1 else "best-of"
-    best = measure(
-        benchmark, lambda: space.top_k(k, by=OBJECTIVES[0], where=WHERE, num_threads=threads), len(space)
-    )
+    best = measure(benchmark, lambda: space.top_k(k, by=OBJECTIVES[0], where=WHERE, num_threads=threads), len(space))
     assert len(best) == k
 
 

@@ -103,6 +103,7 @@ impl PairTable {
         for column in [&mut table.context_tokens, &mut table.query_tokens, &mut table.max_sequences] {
             column.reserve(pairs.len());
         }
+        table.valid.reserve(pairs.len());
         let runs = combination.runs.as_ref().ok();
         let (mut last, mut fits) = (0, 0.0);
         for (query, context) in pairs {
