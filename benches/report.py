@@ -18,17 +18,18 @@ def machine(run: dict[str, Any]) -> str:
     """Processor, cores, memory, load."""
     info = run["machine_info"]
     extra = next(b["extra_info"] for b in run["benchmarks"] if b["name"] == "test_what_this_is")
+    sets = extra["instruction_sets"]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     return (
         f"{info['cpu'].get('brand_raw', platform.processor())}, {len(os.sched_getaffinity(0))} CPUs, "
-        f"{memory:.0f} GiB, instruction set {extra['instruction_sets'][-1]} (of {', '.join(extra['instruction_sets'])}), "
+        f"{memory:.0f} GiB, instruction set {sets[-1]} (of {', '.join(sets)}), "
         f"rustc {rustc}, Python {platform.python_version()}, load average {extra['load']:.1f}"
     )
 
 
 def commit() -> str:
-    """What was measured."""
+    """Name the commit measured."""
     text = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

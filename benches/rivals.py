@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 import roofsim as rs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT_S = 0.03
 Array = NDArray[np.float64]
@@ -54,7 +57,7 @@ class Case:
         return np.asarray([sum(o.count * o.time_s for o in ops if not is_attention(o)) for ops in steps])
 
     def best(self) -> tuple[float, int]:
-        """The answer of the sweep."""
+        """Ask the sweep."""
         found = self.space.top_k(1, by="tokens_per_s_per_gpu", where=["fits", f"time_s <= {LIMIT_S}"], num_threads=1)
         return (found.values[0], found.indices[0]) if found.values else (-np.inf, -1)
 
@@ -81,10 +84,10 @@ def flat_best(case: Case, chunk: int = 1 << 13) -> tuple[float, int]:
         def part(name: str, batch: int, at: int = at) -> float:
             return getattr(case.ops(batch, 1 << 10)[at], name)
 
-        compute = line(lambda b: part("compute_s", b), *few)  # noqa: B023
-        small, large = (line(lambda b: part("network_s", b), *ends) for ends in (few, many))  # noqa: B023
-        experts = grouped(case, op, lambda b: part("memory_s", b))  # noqa: B023
-        memory = experts or line(lambda b: part("memory_s", b), *few)  # noqa: B023
+        compute = line(lambda b: part("compute_s", b), *few)
+        small, large = (line(lambda b: part("network_s", b), *ends) for ends in (few, many))
+        experts = grouped(case, op, lambda b: part("memory_s", b))
+        memory = experts or line(lambda b: part("memory_s", b), *few)
         lines.append((op.count, compute, memory, small, large))
     attention = [(o.count, *bilinear(case, at)) for at, o in enumerate(case.ops(1, 2)) if is_attention(o)]
     batches, contexts = (np.asarray(axis, dtype=np.float64) for axis in (case.batches, case.contexts))
@@ -96,10 +99,7 @@ def flat_best(case: Case, chunk: int = 1 << 13) -> tuple[float, int]:
         b, s = batches[rows // len(contexts)], contexts[at]
         time_s = np.zeros(len(rows))
         for count, compute, memory, small, large in lines:
-            if callable(memory):
-                memory_s = memory(b)
-            else:
-                memory_s = memory[0] + memory[1] * b
+            memory_s = memory(b) if callable(memory) else memory[0] + memory[1] * b
             network_s = np.minimum(small[0] + small[1] * b, large[0] + large[1] * b)
             time_s += count * (np.maximum(compute[0] + compute[1] * b, memory_s) + network_s)
         for count, (f0, f1), (m0, m1), fixed in attention:

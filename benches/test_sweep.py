@@ -58,8 +58,13 @@ def test_pareto(benchmark, space, threads):
 @pytest.mark.parametrize("memory", ["fresh", "reused"])
 def test_three_columns(benchmark, memory, threads):
     benchmark.group = "three columns into NumPy"
-    space = rs.SweepSpace(MODELS, DEVICE, tensor_parallel_size=TENSOR_PARALLEL, batch_size=range(1, 513),
-                          context_tokens=range(8, 65_537, 8))  # fmt: skip
+    space = rs.SweepSpace(
+        MODELS,
+        DEVICE,
+        tensor_parallel_size=TENSOR_PARALLEL,
+        batch_size=range(1, 513),
+        context_tokens=range(8, 65_537, 8),
+    )
     columns = ["time_s", *OBJECTIVES]
     out = space.run(columns) if memory == "reused" else None
     table = measure(benchmark, lambda: space.run(columns, out=out, num_threads=threads), len(space), 5)
@@ -130,12 +135,22 @@ def test_many_combinations_with_few_contexts(benchmark, contexts):
     benchmark.group = "best-of over many combinations"
     step = 32_768 // contexts
     space = rs.SweepSpace(
-        MODELS, ["h100-sxm", "h200-sxm", "b200-sxm"], tensor_parallel_size=[1, 2, 4, 8], pipeline_parallel_size=[1, 2],
-        data_parallel_size=[1, 2], weight_dtype=["auto", "fp8"], kv_cache_dtype=["auto", "fp8"],
-        calibration=[None, "ideal"], engine=["ideal", "vllm"], capacity_mode=["ideal", "runtime"],
-        gpu_memory_utilization=[0.85, 0.9, 0.95], block_size=[16, 32], max_num_seqs=[256, 512],
-        batch_size=range(1, 65), context_tokens=range(step, 32_769, step),
-    )  # fmt: skip
+        MODELS,
+        ["h100-sxm", "h200-sxm", "b200-sxm"],
+        tensor_parallel_size=[1, 2, 4, 8],
+        pipeline_parallel_size=[1, 2],
+        data_parallel_size=[1, 2],
+        weight_dtype=["auto", "fp8"],
+        kv_cache_dtype=["auto", "fp8"],
+        calibration=[None, "ideal"],
+        engine=["ideal", "vllm"],
+        capacity_mode=["ideal", "runtime"],
+        gpu_memory_utilization=[0.85, 0.9, 0.95],
+        block_size=[16, 32],
+        max_num_seqs=[256, 512],
+        batch_size=range(1, 65),
+        context_tokens=range(step, 32_769, step),
+    )
     rows = space.num_configurations
     benchmark.extra_info["combinations"] = rows // (64 * contexts)
     best = measure(benchmark, lambda: space.top_k(1, by="usd_per_mtok", where=WHERE, num_threads=2), rows, 2)

@@ -24,8 +24,15 @@ def bits(space: rs.SweepSpace) -> dict[str, bytes]:
 
 def test_every_instruction_set_gives_the_same_bits(monkeypatch):
     # An odd number of contexts: every loop has a tail.
-    space = rs.SweepSpace(MODELS, ["h100-sxm", "a100-sxm-80gb"], tensor_parallel_size=[1, 4], calibration=[None, "ideal"],
-                          batch_size=[1, 3, 64, 777], context_tokens=range(5, 3_000, 11), query_tokens=[1, 4])  # fmt: skip
+    space = rs.SweepSpace(
+        MODELS,
+        ["h100-sxm", "a100-sxm-80gb"],
+        tensor_parallel_size=[1, 4],
+        calibration=[None, "ideal"],
+        batch_size=[1, 3, 64, 777],
+        context_tokens=range(5, 3_000, 11),
+        query_tokens=[1, 4],
+    )
     found = {}
     for name in _core._Space.instruction_sets():
         monkeypatch.setenv("ROOFSIM_INSTRUCTION_SET", name)
@@ -45,8 +52,13 @@ def test_an_instruction_set_that_is_not_there_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(
     ("contexts", "queries"),
-    [(range(1, 5_000), [1]), (range(3, 2_000, 7), range(1, 9)), ([4_000, 9_000], range(1, 4_500)), ([2_048], range(1, 2_049))],
-)  # fmt: skip
+    [
+        (range(1, 5_000), [1]),
+        (range(3, 2_000, 7), range(1, 9)),
+        ([4_000, 9_000], range(1, 4_500)),
+        ([2_048], range(1, 2_049)),
+    ],
+)
 def test_axes_longer_than_a_chunk(contexts, queries):
     axes = {"batch_size": [2, 9], "context_tokens": contexts, "query_tokens": queries, "tensor_parallel_size": [1, 2]}
     space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", **axes)
