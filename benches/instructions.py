@@ -1,8 +1,8 @@
 """Instructions per configuration, counted by callgrind, against the limits in instructions.csv.
 
 Counts do not depend on what else the machine does. A case runs once and three times; the difference leaves out the
-start. `--write` replaces the limits by what is counted now plus a margin: do so when a law changed or a loop got faster,
-and say why in the commit. Cases whose instruction set the machine or valgrind lacks are skipped, aloud.
+start. `--write` replaces the limits by what is counted now plus a margin: do so when a law changed or a loop got
+faster, and say why in the commit. Cases whose instruction set the machine or valgrind lacks are skipped, aloud.
 """
 
 from __future__ import annotations
