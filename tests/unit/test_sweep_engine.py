@@ -76,6 +76,22 @@ def test_axes_longer_than_a_chunk(contexts, queries):
             assert table["time_s"][row] == step.time_s
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("query", [1, 37])
+def test_row_times_of_neighbouring_batches_are_those_of_steps(model, query):
+    """Row counts that are close together leave out most tiles of the GEMM law, and must not leave out the best."""
+    axes = {"batch_size": range(1, 1_100), "context_tokens": [64], "query_tokens": query, "tensor_parallel_size": 4}
+    for calibration in (None, "ideal"):
+        space = rs.SweepSpace(model, "h100-sxm", calibration=calibration, **axes)
+        deployment = rs.Deployment(model, "h100-sxm", calibration=calibration, tensor_parallel_size=4)
+        found = space.run(["time_s"])["time_s"].data.tolist()
+        expected = [
+            deployment.prefill(prompt_tokens=64, batch_size=batch, cached_tokens=64 - query).time_s
+            for batch in axes["batch_size"]
+        ]
+        assert found == expected
+
+
 def test_rows_that_no_step_may_have_say_so():
     axes = {
         "batch_size": [1 << 19, 1 << 20, 1 << 30],
