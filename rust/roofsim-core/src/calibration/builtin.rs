@@ -21,6 +21,8 @@ const BOX: &[(&str, &str)] = &[
     in_the_catalogue!("h200-sxm-torch"),
     in_the_catalogue!("a100-sxm-80gb-tensorrt-llm"),
     in_the_catalogue!("l40s-tensorrt-llm"),
+    in_the_catalogue!("b200-sxm-tensorrt-llm"),
+    in_the_catalogue!("gb200-tensorrt-llm"),
 ];
 
 /// How much wider bars are on a device that borrows from another one of its family.
