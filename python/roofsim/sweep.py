@@ -87,6 +87,13 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
             mask = np.isnan(values)  # an unknown price is null too
         return np.ma.MaskedArray(values, mask=mask, copy=False)
 
+    def _memory(self, rows: int, names: list[str]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
+        """Arrays to write a result of so many rows and these columns into."""
+        if self.num_rows != rows or list(self) != names:
+            rule = f"must hold {rows} rows of the columns {', '.join(names)}, in this order"
+            raise SpecError("out", repr(self), rule)
+        return [array for array, _, _ in self._columns.values()], self._null
+
     @functools.cached_property
     def _any_null(self) -> bool:
         return bool(self._null.any())
@@ -259,6 +266,7 @@ class SweepSpace:
         columns: Sequence[str] = DEFAULT_COLUMNS,
         *,
         max_bytes: int = MAX_BYTES,
+        out: Columns | None = None,
         progress: Callable[[int, int], object] | None = None,
         num_threads: int | None = None,
     ) -> Columns:
@@ -270,6 +278,9 @@ class SweepSpace:
             Names of results and axes; `roofsim.sweep.COLUMNS` lists them with units.
         max_bytes
             Refuse results larger than this.
+        out
+            An earlier result of as many rows and the same columns, whose memory is overwritten and returned: the system
+            takes longer to hand out fresh memory than the sweep takes to fill it.
         progress
             Called with (rows done, rows in all) from the calling thread; what it raises stops the sweep.
         num_threads
@@ -278,15 +289,19 @@ class SweepSpace:
         Raises
         ------
         SpecError
-            For an unknown column, or a result above ``max_bytes`` (with its size and the streaming alternatives).
+            For an unknown column, a result above ``max_bytes`` (with its size and the streaming alternatives), or an
+            ``out`` of other rows or columns.
         KeyboardInterrupt
             On Ctrl-C, within a tenth of a second.
         """
         names = [columns] if isinstance(columns, str) else list(columns)
         rows, layout = self._space.layout(names, max_bytes)
         # NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
-        arrays: list[NDArray[Any]] = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
-        null = np.empty(rows, dtype=np.bool_)
+        if out is None:
+            arrays: list[NDArray[Any]] = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
+            null = np.empty(rows, dtype=np.bool_)
+        else:
+            arrays, null = out._memory(rows, [name for name, _, _ in layout])
         codes = self._space.run(names, arrays, null, _threads(num_threads), progress)
         filled = [
             (name, array, code if kind == "code" else None, nullable)

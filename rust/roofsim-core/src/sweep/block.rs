@@ -100,8 +100,8 @@ impl<'a> Block<'a> {
         let mut earliest = None;
         let batch = place.batch_size as f64;
         for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
-            let (law, count, first) = (&entry.op.law, entry.count as f64, place.first);
-            let least = kernel::add_attention(place.isa, law, count, batch, loads, first, start.take(), time);
+            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, place.first));
+            let least = kernel::add_attention(place.isa, law, count, batch, loads, start.take(), time);
             earliest = Some(least);
         }
         // A model without attention.
@@ -156,6 +156,11 @@ impl<'a> Block<'a> {
         self.combination.runs.as_ref().ok()
     }
 
+    /// Whether any time is at most `latest`.
+    pub(super) fn any_until(&self, latest: f64) -> bool {
+        self.earliest <= latest
+    }
+
     /// Least time of the rows.
     pub(super) const fn earliest(&self) -> f64 {
         self.earliest
@@ -175,11 +180,6 @@ impl<'a> Block<'a> {
         } else {
             mask.iter_mut().enumerate().for_each(|(row, m)| *m = if self.is_valid(row) { Mask::MAX } else { 0 });
         }
-    }
-
-    /// Whether every row has a result.
-    pub(super) fn all_known(&self) -> bool {
-        self.has_results() && self.all_valid()
     }
 
     /// Whether every pair of the block is one that a step may have.

@@ -94,7 +94,7 @@ impl Search<'_> {
 impl Visitor for Search<'_> {
     fn visit(&mut self, block: &Block<'_>) {
         let count = self.objectives.len();
-        if !block.has_results() || block.earliest() > self.latest {
+        if !block.has_results() || !block.any_until(self.latest) {
             return;
         }
         if self.corner(block).is_some_and(|corner| self.front.beats(&corner, count)) {

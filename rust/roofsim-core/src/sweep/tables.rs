@@ -47,11 +47,6 @@ pub(super) struct Combination {
 }
 
 impl Combination {
-    pub(super) fn compile(space: &Space, index: u64) -> Result<Self> {
-        let (spec, _) = space.combination(index)?;
-        Self::of(space, index, &compile(spec)?)
-    }
-
     /// A combination whose deployment is compiled already.
     fn of(space: &Space, index: u64, compiled: &Compiled) -> Result<Self> {
         let position = space.position(index);
@@ -108,6 +103,7 @@ impl PairTable {
         for column in [&mut table.context_tokens, &mut table.query_tokens, &mut table.max_sequences] {
             column.reserve(pairs.len());
         }
+        table.valid.reserve(pairs.len());
         let runs = combination.runs.as_ref().ok();
         let (mut last, mut fits) = (0, 0.0);
         for (query, context) in pairs {
@@ -237,7 +233,7 @@ impl<'a> Tables<'a> {
         self.combinations.get(index, || {
             // Everything but the capacity limits makes a deployment.
             let position = self.space.position(index);
-            let compiled = self.deployments.get(position[..DEPLOYMENT_AXES].to_vec(), || {
+            let compiled = self.deployments.get(position.iter().take(DEPLOYMENT_AXES).copied().collect(), || {
                 let (spec, _) = self.space.combination(index)?;
                 compile(spec)
             })?;

@@ -85,6 +85,9 @@ impl Best {
     /// As [`Self::into_rows`] of all of them together; asks now and then whether to go on.
     fn join(parts: Vec<Self>, sign: f64, mut go_on: impl FnMut() -> Result<()>) -> Result<Vec<(f64, u128)>> {
         let k = parts.first().map_or(0, |best| best.k);
+        if parts.iter().map(|best| best.rows.len()).sum::<usize>() <= SORTED {
+            return Ok(parts.into_iter().fold(Self::new(k), Self::merge).into_rows(sign));
+        }
         let mut runs = VecDeque::new();
         for best in parts {
             let mut rows = best.rows.into_vec();
@@ -147,7 +150,7 @@ impl Visitor for Search<'_> {
         let threshold = self.best.threshold();
         let reachable = block.of_time(self.column).map_or(f64::INFINITY, |of_time| of_time.latest(threshold));
         let latest = reachable.min(self.latest);
-        if block.earliest() > latest {
+        if !block.any_until(latest) {
             return;
         }
         let (Some(values), Some(mask)) = (self.values.get_mut(..block.len), self.mask.get_mut(..block.len)) else {
