@@ -14,14 +14,17 @@ pub struct DispatchOp {
 }
 
 impl DispatchOp {
-    /// Compiles the dispatch that copies so many bytes a row; None in the bare roofline.
-    pub fn new(machine: &Machine<'_>, copied_bytes_per_row: f64) -> Option<Self> {
-        let ElementwiseLaw::Launched { e_m, .. } = machine.calibration.elementwise else { return None };
-        Some(Self {
+    /// Compiles the dispatch that copies so many bytes a row; of the bare roofline it takes no time.
+    pub fn new(machine: &Machine<'_>, copied_bytes_per_row: f64) -> Self {
+        let seconds_per_byte = match machine.calibration.elementwise {
+            ElementwiseLaw::Roofline => 0.0,
+            ElementwiseLaw::Launched { e_m, .. } => machine.seconds_per_byte / (e_m * machine.memory_rate),
+        };
+        Self {
             fixed_s: machine.calibration.step.dispatch_s,
-            seconds_per_row: copied_bytes_per_row * machine.seconds_per_byte / (e_m * machine.memory_rate),
+            seconds_per_row: copied_bytes_per_row * seconds_per_byte,
             interval: machine.calibration.intervals.elementwise,
-        })
+        }
     }
 
     /// Cost of `rows` rows.

@@ -16,10 +16,9 @@ pub struct SlowdownOp {
 }
 
 impl SlowdownOp {
-    /// Compiles the slowdown of a step whose rows take so many seconds each at the peak; None where there is none.
-    pub fn new(law: &StepLaw, seconds_per_row: f64) -> Option<Self> {
-        let op = Self { seconds_per_row, slowdown: law.slowdown, slowdown_s: law.slowdown_s };
-        (law.slowdown > 0.0).then_some(op)
+    /// Compiles the slowdown of a step whose rows take so many seconds each at the peak.
+    pub const fn new(law: &StepLaw, seconds_per_row: f64) -> Self {
+        Self { seconds_per_row, slowdown: law.slowdown, slowdown_s: law.slowdown_s }
     }
 
     /// Cost of `rows` rows.

@@ -128,9 +128,8 @@ impl Builder<'_> {
             _ => 0.0,
         };
         let seconds_per_row = self.row_ops.iter().map(per_row).sum::<f64>() / self.layout.pipeline as f64;
-        if let Some(op) = SlowdownOp::new(&self.machine.calibration.step, seconds_per_row) {
-            self.push("clock_slowdown", self.layout.pipeline, Rows::All, RowOp::Slowdown(op));
-        }
+        let op = SlowdownOp::new(&self.machine.calibration.step, seconds_per_row);
+        self.push("clock_slowdown", self.layout.pipeline, Rows::All, RowOp::Slowdown(op));
     }
 
     fn stage_boundaries(&mut self) -> Result<()> {
@@ -275,9 +274,8 @@ impl Builder<'_> {
         self.push("routing", count, Rows::All, RowOp::Elementwise(routing));
         // Rows that this rank's experts work on, per row of its own batch.
         let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
-        if let Some(op) = DispatchOp::new(self.machine, (routed + 1.0) * d as f64 * self.width) {
-            self.push("experts_dispatch", count, Rows::All, RowOp::Dispatch(op));
-        }
+        let dispatch = DispatchOp::new(self.machine, (routed + 1.0) * d as f64 * self.width);
+        self.push("experts_dispatch", count, Rows::All, RowOp::Dispatch(dispatch));
         self.expert_exchange("dispatch_all_to_all", m, count)?;
         for weight in layer.weights(d, self.model.dtype).iter().filter(|w| w.role == Role::Expert) {
             let (n, k) = self.on_rank(weight);
