@@ -57,7 +57,8 @@ def tracked() -> list[str]:
 
 
 def test_python_blocks_are_found():
-    assert all(blocks(page, "python") for page in PAGES if page.parent.name == "docs" and page.name != "README.md")
+    without = {"README.md", "ACCURACY.md"}  # an index, and a generated page of figures
+    assert all(blocks(page, "python") for page in PAGES if page.parent.name == "docs" and page.name not in without)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -120,16 +120,17 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// What the arithmetic of one stage costs more as the clock falls; the stages run on devices of their own.
+    /// What the arithmetic of the step costs more as the clock falls. Under pipeline parallelism each stage works on
+    /// other microbatches meanwhile: a device does as much as one that had all stages.
     fn slowdown(&mut self) {
         let per_row = |entry: &Entry<RowOp>| match &entry.op {
             RowOp::Gemm(op) if entry.rows == Rows::All => entry.count as f64 * op.peak_seconds_per_row(),
             RowOp::GroupedGemm(op) => entry.count as f64 * op.peak_seconds_per_row(),
             _ => 0.0,
         };
-        let seconds_per_row = self.row_ops.iter().map(per_row).sum::<f64>() / self.layout.pipeline as f64;
+        let seconds_per_row = self.row_ops.iter().map(per_row).sum();
         let op = SlowdownOp::new(&self.machine.calibration.step, seconds_per_row);
-        self.push("clock_slowdown", self.layout.pipeline, Rows::All, RowOp::Slowdown(op));
+        self.push("clock_slowdown", 1, Rows::All, RowOp::Slowdown(op));
     }
 
     fn stage_boundaries(&mut self) -> Result<()> {
