@@ -21,6 +21,7 @@ from roofsim.errors import (
     ValidationUnavailableError,
 )
 from roofsim.planning import Plan, plan
+from roofsim.search import SearchReport
 from roofsim.sweep import Columns, Front, SweepSpace, TopK
 
 __version__: str = _core.__version__
@@ -47,6 +48,7 @@ __all__ = [
     "OpCost",
     "Plan",
     "RoofsimError",
+    "SearchReport",
     "SpecError",
     "StepCost",
     "SweepSpace",

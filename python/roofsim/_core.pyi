@@ -21,6 +21,9 @@ __all__ = [
     "_Space",
     "__version__",
     "_plan",
+    "_prefers_search",
+    "_search_pareto",
+    "_search_top_k",
 ]
 
 __version__: Final[str]
@@ -359,6 +362,25 @@ class _Space:
         num_threads: int,
         progress: _Progress | None,
     ) -> list[tuple[list[float], int]]: ...
+
+_SearchReport: TypeAlias = tuple[int, int, int, int]
+
+def _prefers_search(space: _Space, kept: int, objectives: Sequence[str]) -> bool: ...
+def _search_top_k(
+    space: _Space,
+    k: SupportsIndex,
+    by: str,
+    filters: Sequence[str],
+    num_threads: int,
+    progress: _Progress | None,
+) -> tuple[list[tuple[float, int]], _SearchReport]: ...
+def _search_pareto(
+    space: _Space,
+    objectives: Sequence[str],
+    filters: Sequence[str],
+    num_threads: int,
+    progress: _Progress | None,
+) -> tuple[list[tuple[list[float], int]], _SearchReport]: ...
 
 def _plan(
     model: Model, offers: Sequence[tuple[Accelerator, float | None, str]], options: dict[str, Any]

@@ -12,6 +12,7 @@ import numpy as np
 
 from roofsim import _core
 from roofsim.errors import CountOverflowError, SpecError
+from roofsim.search import SearchReport, searches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -139,11 +140,14 @@ class TopK(_Rows):
         Its values.
     indices : list of int
         The rows.
+    report : SearchReport
+        What finding them took.
     """
 
-    def __init__(self, space: SweepSpace, by: str, rows: list[tuple[float, int]]) -> None:
+    def __init__(self, space: SweepSpace, by: str, rows: list[tuple[float, int]], report: SearchReport) -> None:
         super().__init__(space, [row for _, row in rows])
         self.by = by
+        self.report = report
         self.values = [value for value, _ in rows]
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -166,11 +170,20 @@ class Front(_Rows):
         Their values.
     indices : list of int
         The rows.
+    report : SearchReport
+        What finding them took.
     """
 
-    def __init__(self, space: SweepSpace, objectives: tuple[str, ...], rows: list[tuple[list[float], int]]) -> None:
+    def __init__(
+        self,
+        space: SweepSpace,
+        objectives: tuple[str, ...],
+        rows: list[tuple[list[float], int]],
+        report: SearchReport,
+    ) -> None:
         super().__init__(space, [row for _, row in rows])
         self.objectives = objectives
+        self.report = report
         self.values = np.asarray([values for values, _ in rows], dtype=np.float64).reshape(len(rows), len(objectives))
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -300,6 +313,7 @@ class SweepSpace:
         *,
         by: str,
         where: Sequence[str] | str = (),
+        method: str = "auto",
         progress: Callable[[int, int], object] | None = None,
         num_threads: int | None = None,
     ) -> TopK:
@@ -307,25 +321,35 @@ class SweepSpace:
 
         Each column knows which direction is better. Ties go to the lower row. Filters are ``column``, ``not column`` or
         ``column OP value``, for example ``time_s <= 0.03``, ``fits``, ``bound == memory``.
+
+        ``method`` is ``scan`` (every row is evaluated), ``search`` (rows that provably do not matter are left out) or
+        ``auto``: whichever should be faster. The rows are the same; ``report`` of the result says what finding them took.
         """
-        rows = self._space.top_k(k, by, _texts(where), _threads(num_threads), progress)
-        return TopK(self, by, rows)
+        arguments = (k, by, _texts(where), _threads(num_threads), progress)
+        if searches(method, self._space, k, [by]):
+            rows, counts = _core._search_top_k(self._space, *arguments)
+            return TopK(self, by, rows, SearchReport.of_search(counts))
+        return TopK(self, by, self._space.top_k(*arguments), SearchReport.of_scan(self.num_configurations))
 
     def pareto(
         self,
         objectives: Sequence[str],
         *,
         where: Sequence[str] | str = (),
+        method: str = "auto",
         progress: Callable[[int, int], object] | None = None,
         num_threads: int | None = None,
     ) -> Front:
         """Return the rows that no other row beats in every objective (two to four columns), among those that pass.
 
-        Of rows that are equal in every objective the lowest stays.
+        Of rows that are equal in every objective the lowest stays. ``method`` is as in `top_k`.
         """
         names = tuple(objectives)
-        rows = self._space.pareto(list(names), _texts(where), _threads(num_threads), progress)
-        return Front(self, names, rows)
+        arguments = (list(names), _texts(where), _threads(num_threads), progress)
+        if searches(method, self._space, 1, names):
+            rows, counts = _core._search_pareto(self._space, *arguments)
+            return Front(self, names, rows, SearchReport.of_search(counts))
+        return Front(self, names, self._space.pareto(*arguments), SearchReport.of_scan(self.num_configurations))
 
     def __repr__(self) -> str:
         return f"SweepSpace({self.num_configurations} configurations)"

@@ -21,6 +21,7 @@ mod deployment;
 mod error;
 mod model;
 mod plan;
+mod search;
 mod sweep;
 
 use pyo3::prelude::*;
@@ -50,5 +51,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<deployment::PyDeployment>()?;
     module.add_class::<capacity::PyCapacity>()?;
     module.add_class::<sweep::PySpace>()?;
+    module.add_function(wrap_pyfunction!(search::prefers_search, module)?)?;
+    module.add_function(wrap_pyfunction!(search::search_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(search::search_pareto, module)?)?;
     module.add_function(wrap_pyfunction!(plan::plan, module)?)
 }

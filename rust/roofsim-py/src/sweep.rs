@@ -19,7 +19,7 @@ use crate::model::PyModel;
 /// Axes and what can be done with their product.
 #[pyclass(name = "_Space", module = "roofsim._core", frozen)]
 pub(crate) struct PySpace {
-    inner: Space,
+    pub(crate) inner: Space,
 }
 
 /// Longest axis that is held as a list; a range may be of any length.
@@ -88,7 +88,7 @@ impl Watch {
 }
 
 /// The one gate: leave the GIL, work, come back with the result or with what was raised meanwhile.
-fn detached<T: Send>(
+pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     callback: Option<Py<PyAny>>,
     work: impl FnOnce(&mut dyn FnMut(u128, u128) -> ControlFlow<()>) -> roofsim_core::Result<T> + Send,
@@ -295,12 +295,12 @@ impl PySpace {
 }
 
 impl PySpace {
-    fn filters(&self, texts: &[String]) -> PyResult<Vec<Filter>> {
+    pub(crate) fn filters(&self, texts: &[String]) -> PyResult<Vec<Filter>> {
         parse_filters(&self.inner, texts).python()
     }
 }
 
-fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
+pub(crate) fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
     if names.is_empty() {
         return Err(spec(field, "[]", "must name at least one column"));
     }

@@ -126,6 +126,26 @@ impl Filter {
         }
     }
 
+    /// Whether no value from `least` to `most` passes.
+    pub(super) fn excludes(&self, least: f64, most: f64) -> bool {
+        match self.check {
+            Check::Order(Test::Less) => least >= self.value,
+            Check::Order(Test::LessEqual) => least > self.value,
+            Check::Order(Test::Greater) => most <= self.value,
+            Check::Order(Test::GreaterEqual) => most < self.value,
+            Check::Equal { wanted: true } => least > self.value || most < self.value,
+            Check::Equal { wanted: false } => least == self.value && most == self.value,
+        }
+    }
+
+    /// Whether every value from `least` to `most` passes.
+    pub(super) fn admits(&self, least: f64, most: f64) -> bool {
+        match self.check {
+            Check::Equal { wanted: false } => least > self.value || most < self.value,
+            _ => self.holds(least) && self.holds(most),
+        }
+    }
+
     pub(super) fn holds(&self, x: f64) -> bool {
         match self.check {
             Check::Order(Test::Less) => x < self.value,

@@ -7,11 +7,13 @@
 
 mod block;
 mod column;
+mod combination;
 mod driver;
 mod filter;
 pub mod kernel;
 mod materialize;
 mod pareto;
+mod search;
 mod space;
 mod tables;
 mod top_k;
@@ -22,5 +24,6 @@ pub use filter::{Filter, parse_filters};
 pub use kernel::Isa;
 pub use materialize::{ColumnMeta, Output};
 pub use pareto::Pareto;
+pub use search::SearchReport;
 pub use space::{Axis, CATEGORICAL, Configuration, Space};
 pub use top_k::TopK;

@@ -79,14 +79,19 @@ pub(super) struct PairTable {
 impl PairTable {
     fn new(space: &Space, combination: &Combination, pairs: &Range<usize>) -> Self {
         let queries = space.query_tokens.len();
+        let pair = |pair| (space.query_tokens.at(pair % queries), space.context_tokens.at(pair / queries));
+        Self::of(combination, pairs.clone().map(pair))
+    }
+
+    /// The table of any (query, context) pairs.
+    pub(super) fn of(combination: &Combination, pairs: impl ExactSizeIterator<Item = (u64, u64)>) -> Self {
         let mut table = Self { all_valid: true, ..Self::default() };
         let attention = combination.runs.as_ref().map_or(&[][..], |(d, _)| &d.step.attention);
         table.loads = attention.iter().map(|_| LoadTable::with_capacity(pairs.len())).collect();
-        for pair in pairs.clone() {
-            let context = space.context_tokens.at(pair / queries);
-            let request = Request::new(space.query_tokens.at(pair % queries), context);
+        for (query, context) in pairs {
+            let request = Request::new(query, context);
             table.context_tokens.push(context as f64);
-            table.query_tokens.push(space.query_tokens.at(pair % queries) as f64);
+            table.query_tokens.push(query as f64);
             table.valid.push(request.is_ok());
             table.all_valid &= request.is_ok();
             let fits = combination.runs.as_ref().map_or(0, |(_, capacity)| capacity.max_sequences(context));
