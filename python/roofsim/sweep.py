@@ -265,6 +265,8 @@ class SweepSpace:
         position = index + total if index < 0 else index
         if not 0 <= position < total:
             raise IndexError(f"row {index} of a space of {total} rows")
+        if position >> 128:
+            raise CountOverflowError("index", index, "rows are numbered below 2^128")
         return self._space.configuration(position)
 
     def run(

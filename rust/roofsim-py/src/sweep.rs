@@ -184,7 +184,7 @@ impl PySpace {
             context_tokens: numeric(axes, "context_tokens")?,
             query_tokens: numeric(axes, "query_tokens")?,
         };
-        inner.check().python()?;
+        inner.check_axes().python()?;
         Ok(Self { inner })
     }
 

@@ -13,13 +13,15 @@ use super::bounds::Prospect;
 use super::explore::{Candidate, Effort, Explorer, Question};
 use super::goal::Goal;
 use super::influence::Wishes;
-use super::region::{Axes, Region};
+use super::region::Axes;
 use crate::error::{Error, Result};
 
 /// Candidates left by the first look at all combinations together: more bounds, better order, more memory.
 const CANDIDATES: u64 = 1 << 16;
 /// Candidates left by the first look at one combination, at most.
 const MOST_OF_ONE: u64 = 64;
+/// Candidates of one thread that are looked through for hopeless ones.
+const MANY: usize = 1 << 17;
 /// Compiled combinations that a thread keeps.
 const KEPT: usize = 8;
 
@@ -67,13 +69,27 @@ pub(super) fn search<G: Goal>(
     let mut done = 0;
     let tasks = Mutex::new(Vec::new());
     let next = AtomicU64::new(0);
-    let threads = runner.num_threads.max(1);
+    let most = usize::try_from(combinations.saturating_mul(MOST_OF_ONE)).unwrap_or(usize::MAX);
+    let threads = runner.num_threads.clamp(1, most.max(1));
     work.each_thread(threads, &mut done, total, progress, |report| {
         let mut found = Vec::new();
+        let mut many = MANY;
         while !stop.load(Ordering::Relaxed) {
             let combination = next.fetch_add(1, Ordering::Relaxed);
             if combination >= combinations || report.send(work.look(combination, &mut found)).is_err() {
                 break;
+            }
+            if found.len() >= many {
+                let mut ruled_out = 0;
+                found.retain(|Task { candidate, .. }: &Task| {
+                    let kept = !goal.hopeless(&candidate.corner, candidate.first_row);
+                    ruled_out += if kept { 0 } else { candidate.region.rows() };
+                    kept
+                });
+                many = MANY.max(2 * found.len());
+                if report.send(Ok(ruled_out)).is_err() {
+                    break;
+                }
             }
         }
         if let Ok(mut tasks) = tasks.lock() {
@@ -145,7 +161,7 @@ impl<'a, G: Goal> Work<'a, G> {
                 let best = open
                     .iter()
                     .enumerate()
-                    .filter(|(_, candidate)| explorer.run(&candidate.region).is_none())
+                    .filter(|(_, candidate)| !explorer.is_small(&candidate.region))
                     .min_by(|(_, a), (_, b)| a.corner[0].total_cmp(&b.corner[0]));
                 let Some((at, _)) = best else { break };
                 let candidate = open.swap_remove(at);
@@ -161,7 +177,7 @@ impl<'a, G: Goal> Work<'a, G> {
     fn explore<'s>(&'s self, task: &Task, known: &mut VecDeque<(u64, Explorer<'s>)>) -> Result<u128> {
         let candidate = &task.candidate;
         if self.question.goal.hopeless(&candidate.corner, candidate.first_row) {
-            return Ok(Region::rows(&candidate.region));
+            return Ok(candidate.region.rows());
         }
         let mut explorer = match known.iter().position(|(index, _)| *index == task.combination) {
             Some(at) => known.remove(at).map(|(_, explorer)| explorer),

@@ -3,7 +3,6 @@
 //! A region is dropped when it provably holds no row that passes the filters or none that the goal would keep; else it
 //! is divided, and runs of contexts that are short enough are evaluated row by row, as a scan does it.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::block::{Block, Place};
@@ -17,10 +16,12 @@ use super::goal::Goal;
 use super::influence::{AxisSet, Wishes};
 use super::region::{BATCH, CONTEXT, QUERY, Region};
 
-/// Contexts of a run that is evaluated and not divided: enough to pay for its bounds.
+/// Rows of a region that is evaluated and not divided: few enough to cost no more than further bounds.
 const RUN: usize = 32;
-/// Rows of a combination after which runs grow, up to a block: bounds do not help there.
-const LONG: u128 = 1 << 16;
+/// Rows of a combination that are evaluated before its bounds may be found useless.
+const TRIAL: u128 = 1 << 12;
+/// Rows of a region that is scanned where bounds are useless.
+const SCANNED: u128 = 1 << 14;
 /// Values of each axis that are tried first.
 const TRIED: [usize; 3] = [12, 12, 3];
 
@@ -62,7 +63,9 @@ pub(super) struct Explorer<'a> {
     pub(super) prospect: Prospect<'a>,
     /// First row of the combination.
     pub(super) first_row: u128,
+    /// Rows evaluated in runs and rows ruled out by bounds.
     evaluated: u128,
+    ruled_out: u128,
     values: Box<[[f64; BLOCK]; MOST]>,
     time: Box<[f64; BLOCK]>,
     mask: Box<[Mask; BLOCK]>,
@@ -74,6 +77,7 @@ impl<'a> Explorer<'a> {
             prospect,
             first_row,
             evaluated: 0,
+            ruled_out: 0,
             values: Box::new([[0.0; BLOCK]; MOST]),
             time: Box::new([0.0; BLOCK]),
             mask: Box::new([0; BLOCK]),
@@ -103,6 +107,7 @@ impl<'a> Explorer<'a> {
         let rows = region.rows();
         let candidate = self.bound(question, region);
         if candidate.is_none() {
+            self.ruled_out += rows;
             effort.settled += rows;
         }
         candidate
@@ -162,9 +167,10 @@ impl<'a> Explorer<'a> {
                 return;
             }
             if question.goal.hopeless(&candidate.corner, candidate.first_row) {
+                self.ruled_out += candidate.region.rows();
                 effort.settled += candidate.region.rows();
-            } else if let Some(contexts) = self.run(&candidate.region) {
-                self.evaluate(question, &candidate.region, &contexts, effort);
+            } else if self.is_small(&candidate.region) {
+                self.evaluate(question, &candidate.region, effort);
             } else {
                 self.divide(question, candidate, &mut open, effort);
             }
@@ -187,12 +193,10 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    /// The contexts of a region that is short enough to be evaluated as it is.
-    pub(super) fn run(&self, region: &Region) -> Option<Range<usize>> {
-        let contexts = region.span(CONTEXT);
-        let single = region.span(BATCH).len() == 1 && region.span(QUERY).len() == 1;
-        let longest = if self.evaluated > LONG { BLOCK } else { RUN };
-        (single && contexts.len() <= longest).then(|| contexts.clone())
+    /// Whether a region is evaluated as it is: few rows, or more where bounds have turned out useless.
+    pub(super) fn is_small(&self, region: &Region) -> bool {
+        let useless = self.evaluated > TRIAL && self.evaluated > self.ruled_out;
+        region.rows() <= if useless { SCANNED } else { RUN as u128 }
     }
 
     /// The axis to divide, and where.
@@ -219,20 +223,21 @@ impl<'a> Explorer<'a> {
         (axis, axes.axis(axis).middle(span))
     }
 
-    /// Shows every row of a run to the goal.
-    pub(super) fn evaluate<G: Goal>(
-        &mut self,
-        question: &Question<'_, G>,
-        region: &Region,
-        contexts: &Range<usize>,
-        effort: &mut Effort,
-    ) {
-        let (batch, query) = (region.span(BATCH).start, region.span(QUERY).start);
-        let table = self.prospect.table(query, contexts);
-        self.visit(question, &table, batch, query, |at| contexts.start + at);
-        self.evaluated += contexts.len() as u128;
-        effort.evaluated += contexts.len() as u128;
-        effort.settled += contexts.len() as u128;
+    /// Shows every row of a region to the goal.
+    fn evaluate<G: Goal>(&mut self, question: &Question<'_, G>, region: &Region, effort: &mut Effort) {
+        let contexts = region.span(CONTEXT);
+        for query in region.span(QUERY).clone() {
+            for start in contexts.clone().step_by(BLOCK) {
+                let run = start..contexts.end.min(start + BLOCK);
+                let table = self.prospect.table(query, &run);
+                for batch in region.span(BATCH).clone() {
+                    self.visit(question, &table, batch, query, |at| start + at);
+                }
+            }
+        }
+        self.evaluated += region.rows();
+        effort.evaluated += region.rows();
+        effort.settled += region.rows();
     }
 
     /// Evaluates the rows of a table at one batch size and offers those that pass.
