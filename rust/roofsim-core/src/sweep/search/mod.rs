@@ -13,6 +13,9 @@ mod extent;
 mod goal;
 mod influence;
 mod region;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 use super::column::Column;
 use super::driver::{Progress, Runner};
