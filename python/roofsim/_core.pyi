@@ -381,7 +381,6 @@ def _search_pareto(
     num_threads: int,
     progress: _Progress | None,
 ) -> tuple[list[tuple[list[float], int]], _SearchReport]: ...
-
 def _plan(
     model: Model, offers: Sequence[tuple[Accelerator, float | None, str]], options: dict[str, Any]
 ) -> dict[Literal["options", "misses"], list[dict[str, Any]]]: ...

@@ -325,7 +325,7 @@ class SweepSpace:
         ``column OP value``, for example ``time_s <= 0.03``, ``fits``, ``bound == memory``.
 
         ``method`` is ``scan`` (every row is evaluated), ``search`` (rows that provably do not matter are left out) or
-        ``auto``: whichever should be faster. The rows are the same; ``report`` of the result says what finding them took.
+        ``auto``: whichever should be faster. The rows are the same; the result's ``report`` says what they took.
         """
         arguments = (k, by, _texts(where), _threads(num_threads), progress)
         if searches(method, self._space, k, [by]):

@@ -289,7 +289,10 @@ BAD = calls(
     axis_engine=Bad(lambda: space(engine=["ideal", "sglang"]), "engine", "sglang"),
     axis_dtype=Bad(lambda: space(weight_dtype=["bf16", "int3"]), "weight_dtype", "int3"),
     axis_product=Bad(
-        lambda: space(**dict.fromkeys(AXES[:4], [1] * 2**16)), "combinations", None, rs.CountOverflowError
+        lambda: space(**dict.fromkeys(AXES[:4], [1] * 2**16)).top_k(1, by="time_s"),
+        "num_configurations",
+        None,
+        rs.CountOverflowError,
     ),
     space_prices_name=Bad(lambda: space(prices={"b200": 1.0}), "prices", "b200"),
     space_prices_nan=Bad(lambda: space(prices={DEVICE: math.nan}), f"prices.{DEVICE}", "nan"),
