@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::super::column::Column;
 use super::super::pareto::{Front, Point};
+use super::staircase::Staircase;
 
 /// Keeps rows by their objectives, signed so that smaller is better.
 pub(super) trait Goal: Sync {
@@ -110,20 +111,34 @@ impl Goal for BestRows {
     }
 }
 
+/// A front as it grows: over two objectives a staircase, else a list.
+#[derive(Debug)]
+enum Growing {
+    Staircase(Staircase),
+    List(Front),
+}
+
 /// The rows that nothing beats.
 #[derive(Debug)]
 pub(super) struct SharedFront<'a> {
     objectives: &'a [Column],
-    front: RwLock<Front>,
+    front: RwLock<Growing>,
 }
 
 impl<'a> SharedFront<'a> {
     pub(super) fn new(objectives: &'a [Column]) -> Self {
-        Self { objectives, front: RwLock::new(Front::default()) }
+        let front = match objectives {
+            [_, _] => Growing::Staircase(Staircase::default()),
+            _ => Growing::List(Front::default()),
+        };
+        Self { objectives, front: RwLock::new(front) }
     }
 
     pub(super) fn into_front(self) -> Front {
-        self.front.into_inner().unwrap_or_else(PoisonError::into_inner)
+        match self.front.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Growing::Staircase(staircase) => Front { points: staircase.into_points() },
+            Growing::List(front) => front,
+        }
     }
 }
 
@@ -133,13 +148,19 @@ impl Goal for SharedFront<'_> {
     }
 
     fn hopeless(&self, corner: &Point, first_row: u128) -> bool {
-        let front = self.front.read().unwrap_or_else(PoisonError::into_inner);
-        front.covers(corner, self.objectives.len(), first_row)
+        match &*self.front.read().unwrap_or_else(PoisonError::into_inner) {
+            Growing::Staircase(staircase) => staircase.covers(corner, first_row),
+            Growing::List(front) => front.covers(corner, self.objectives.len(), first_row),
+        }
     }
 
     fn offer(&self, point: &Point, row: u128) {
-        if !self.hopeless(point, row) {
-            self.front.write().unwrap_or_else(PoisonError::into_inner).offer(*point, row);
+        if self.hopeless(point, row) {
+            return;
+        }
+        match &mut *self.front.write().unwrap_or_else(PoisonError::into_inner) {
+            Growing::Staircase(staircase) => staircase.offer(point, row),
+            Growing::List(front) => front.offer(*point, row),
         }
     }
 }

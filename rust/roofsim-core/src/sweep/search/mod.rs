@@ -2,7 +2,7 @@
 //!
 //! Time grows with batch, context and query tokens, and what fits shrinks with them, so that two corners bound every
 //! column over a whole box of rows (`bounds`, `extent`). Boxes that cannot hold a row to keep are dropped, the others
-//! divided (`explore`), the most promising first (`driver`). Only runs of rows that no bound settles are evaluated, by
+//! divided (`explore`), the most promising first (`driver`), as long as the `goal` could keep one of their rows. Only runs of rows that no bound settles are evaluated, by
 //! the same code as in a scan: the result is the scan's, bit for bit, ties included.
 
 mod axis;
@@ -13,6 +13,7 @@ mod extent;
 mod goal;
 mod influence;
 mod region;
+mod staircase;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -41,6 +42,8 @@ pub struct SearchReport {
 
 /// Rows below which a scan takes less time than to look for what to leave out.
 const SMALL: u128 = 1 << 20;
+/// Rows of a combination below which a few rows all over it are nearly all.
+const SHORT: u128 = 1 << 12;
 /// Rows of a space for each row to keep below which bounds rule out too little.
 const ROWS_PER_KEPT: u128 = 1 << 10;
 
@@ -83,6 +86,7 @@ impl Space {
     pub fn prefers_search(&self, kept: usize, objectives: &[Column]) -> bool {
         let rows = self.num_configurations().unwrap_or(u128::MAX);
         let loose = |column: &Column| matches!(column, Column::ComputeS | Column::MemoryS | Column::OverheadS);
-        rows >= SMALL && rows / ROWS_PER_KEPT >= kept as u128 && !objectives.iter().any(loose)
+        let large = rows >= SMALL && self.rows_per_combination() >= SHORT;
+        large && rows / ROWS_PER_KEPT >= kept as u128 && !objectives.iter().any(loose)
     }
 }
