@@ -14,11 +14,11 @@ const fn report(report: SearchReport) -> Report {
     (report.num_configurations, report.num_evaluated, report.num_bounded, report.num_compiled)
 }
 
-/// Whether a search should take less time than a scan.
+/// Whether a search should take less time than a scan; a column that is none is refused by either.
 #[pyfunction]
 #[pyo3(name = "_prefers_search")]
-pub(crate) fn prefers_search(space: &PySpace, kept: usize, objectives: Vec<String>) -> PyResult<bool> {
-    Ok(space.inner.prefers_search(kept, &parse_columns("objectives", &objectives)?))
+pub(crate) fn prefers_search(space: &PySpace, kept: usize, objectives: Vec<String>) -> bool {
+    parse_columns("objectives", &objectives).is_ok_and(|columns| space.inner.prefers_search(kept, &columns))
 }
 
 /// The k best rows as (value, row) pairs.
