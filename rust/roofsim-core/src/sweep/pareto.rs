@@ -18,10 +18,10 @@ pub struct Pareto {
 const MOST: usize = 4;
 
 /// Signed values, smaller is better; unused objectives are 0.
-type Point = [f64; MOST];
+pub(super) type Point = [f64; MOST];
 
 #[derive(Debug, Default)]
-struct Front {
+pub(super) struct Front {
     /// Ascending in the first objective, so that whatever beats a point stands before it.
     points: Vec<(Point, u128)>,
 }
@@ -40,7 +40,23 @@ impl Front {
         self.points.iter().take(end).rev().take(rivals).any(|(point, _)| no_worse(point, corner) && point != corner)
     }
 
-    fn offer(&mut self, point: Point, row: u128) {
+    /// The values of one row, signed.
+    pub(super) fn point(objectives: &[Column], values: &[f64]) -> Point {
+        let mut point: Point = [0.0; MOST];
+        for ((slot, column), value) in point.iter_mut().zip(objectives).zip(values) {
+            *slot = column.direction().sign() * value;
+        }
+        point
+    }
+
+    pub(super) fn into_pareto(mut self, objectives: &[Column]) -> Pareto {
+        self.points.sort_unstable_by_key(|(_, row)| *row);
+        let values =
+            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
+        Pareto { rows: self.points.into_iter().map(|(point, row)| (values(point), row)).collect() }
+    }
+
+    pub(super) fn offer(&mut self, point: Point, row: u128) {
         let end = self.points.partition_point(|(other, _)| other[0] <= point[0]);
         for (other, other_row) in self.points.iter_mut().take(end).rev() {
             if no_worse(other, &point) {
@@ -158,9 +174,6 @@ impl Space {
                 all.offer(point, row);
             }
         }
-        all.points.sort_unstable_by_key(|(_, row)| *row);
-        let values =
-            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
-        Ok(Pareto { rows: all.points.into_iter().map(|(point, row)| (values(point), row)).collect() })
+        Ok(all.into_pareto(objectives))
     }
 }
