@@ -19,7 +19,7 @@ use crate::model::PyModel;
 /// Axes and what can be done with their product.
 #[pyclass(name = "_Space", module = "roofsim._core", frozen)]
 pub(crate) struct PySpace {
-    inner: Space,
+    pub(crate) inner: Arc<Space>,
 }
 
 /// Longest axis that is held as a list; a range may be of any length.
@@ -88,7 +88,7 @@ impl Watch {
 }
 
 /// The one gate: leave the GIL, work, come back with the result or with what was raised meanwhile.
-fn detached<T: Send>(
+pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     callback: Option<Py<PyAny>>,
     work: impl FnOnce(&mut dyn FnMut(u128, u128) -> ControlFlow<()>) -> roofsim_core::Result<T> + Send,
@@ -185,7 +185,7 @@ impl PySpace {
             query_tokens: numeric(axes, "query_tokens")?,
         };
         inner.check().python()?;
-        Ok(Self { inner })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Lengths of all axes in row order; their product is the number of configurations.
@@ -199,16 +199,16 @@ impl PySpace {
     fn configuration<'py>(&self, py: Python<'py>, row: u128) -> PyResult<Bound<'py, PyDict>> {
         let c = self.inner.configuration(row).python()?;
         let (layout, limits, out) = (c.deployment.layout, c.limits, PyDict::new(py));
-        out.set_item("model", &c.deployment.model.name)?;
-        out.set_item("accelerator", &c.deployment.accelerator.name)?;
+        let name = |column, axis: usize| self.inner.names(column).swap_remove(c.position[axis]);
+        out.set_item("model", name(Column::Model, 0))?;
+        out.set_item("accelerator", name(Column::Accelerator, 1))?;
         out.set_item("tensor_parallel_size", layout.tensor)?;
         out.set_item("pipeline_parallel_size", layout.pipeline)?;
         out.set_item("data_parallel_size", layout.data)?;
         out.set_item("expert_parallel_size", layout.expert)?;
         out.set_item("weight_dtype", c.deployment.weight_format.map_or("auto", |f| f.name()))?;
         out.set_item("kv_cache_dtype", c.deployment.kv_format.map_or("auto", |f| f.name()))?;
-        let calibration = c.deployment.calibration.as_ref().map_or("calibrated", |x| x.name.as_str());
-        out.set_item("calibration", calibration)?;
+        out.set_item("calibration", name(Column::Calibration, 8))?;
         out.set_item("engine", c.deployment.engine.name())?;
         out.set_item("capacity_mode", limits.mode.name())?;
         out.set_item("gpu_memory_utilization", limits.gpu_memory_utilization)?;
@@ -300,7 +300,7 @@ impl PySpace {
     }
 }
 
-fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
+pub(crate) fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
     if names.is_empty() {
         return Err(spec(field, "[]", "must name at least one column"));
     }

@@ -264,8 +264,8 @@ pub struct Batches {
     batch_rows: u64,
 }
 
-/// Most rows that are looked at for one batch.
-const MAX_WINDOW: u128 = 1 << 30;
+/// Most rows that are looked at before the caller has its say.
+const MAX_WINDOW: u128 = 1 << 27;
 /// Most rows of a batch.
 const MAX_BATCH_ROWS: u64 = 1 << 28;
 

@@ -135,10 +135,6 @@ impl Keys {
         Ok(Self { columns: columns.to_vec(), domains, num_groups })
     }
 
-    pub(super) fn columns(&self) -> &[Column] {
-        &self.columns
-    }
-
     pub(super) const fn num_groups(&self) -> usize {
         self.num_groups
     }
