@@ -23,9 +23,9 @@ class Plan:
     Attributes
     ----------
     options : list of dict
-        Every way that holds the latencies, best first: accelerator, layout, formats, largest batch, TTFT, TPOT, largest
-        gap between tokens (seconds), tokens/s, US dollars per million output tokens, what binds, and
-        ``why_not_first``.
+        Every way that holds the latencies, best first: accelerator, layout, formats, largest batch, TTFT and TPOT
+        with the low and high end of their intervals, largest gap between tokens (seconds), tokens/s, US dollars per
+        million output tokens, what binds, and ``why_not_first``.
     misses : list of dict
         Every way that does not, nearest first, with the reason and, where one makes sense, the factor by which the
         worst limit is missed at batch 1.
@@ -37,6 +37,17 @@ class Plan:
         self.options = options
         self.misses = misses
         self.request = request
+
+    def distinct(self) -> list[dict[str, Any]]:
+        """Return the best option of each accelerator, number of devices and formats, best first.
+
+        Layouts of the same devices often differ by a few percent; this is the list that a person compares.
+        """
+        keys = ("accelerator", "num_devices", "weight_dtype", "kv_cache_dtype")
+        best: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for option in self.options:
+            best.setdefault(tuple(option[key] for key in keys), option)
+        return list(best.values())
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -103,7 +114,7 @@ def plan(
     weight_dtypes, kv_cache_dtypes
         Formats to try; ``None`` is the published ones only.
     prices
-        US dollars per device-hour by accelerator name.
+        US dollars per device-hour by accelerator name or alias.
     price_kind
         Kind of the other prices; ``auto`` takes the first of on-demand, reserved and cost-of-ownership that is known
         for all accelerators, so that like is compared with like.

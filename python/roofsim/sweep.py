@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim import _core
-from roofsim.errors import CountOverflowError, SpecError
+from roofsim.errors import CountOverflowError, RoofsimError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -341,14 +341,24 @@ def _texts(where: Sequence[str] | str) -> list[str]:
     return [where] if isinstance(where, str) else list(where)
 
 
+def _catalogue_name(name: str) -> str:
+    """Return the catalogue's name for a name as people type it; the name itself where the catalogue knows none."""
+    try:
+        return _core.Accelerator.load(name).name
+    except RoofsimError:
+        return name
+
+
 def device_prices(
     devices: list[_core.Accelerator], prices: Mapping[str, float] | None, kind: str
 ) -> list[tuple[float | None, str]]:
     """Price of a device-hour and its kind, one per device: the caller's own price first, else the typical one."""
-    own = dict(prices or {})
     known = {device.name for device in devices}
-    for name, price in own.items():
-        if name not in known:
+    own: dict[str, float] = {}
+    for name, price in (prices or {}).items():
+        canonical = name if name in known else _catalogue_name(name)
+        own[canonical] = price
+        if canonical not in known:
             raise SpecError("prices", name, f"names no accelerator of this call: {', '.join(sorted(known))}")
         if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < math.inf:
             raise SpecError(f"prices.{name}", repr(price), "must be a finite number of at least 0")

@@ -66,6 +66,10 @@ def test_the_batch_of_every_option_holds_and_no_larger_one_does(request_):
         assert 1 <= batch <= most
         for field in ("ttft_s", "tpot_s", "itl_max_s"):
             assert option[field] == pytest.approx(float(getattr(found, field)), rel=1e-12), field
+        for field in ("ttft", "tpot"):
+            assert 0 < option[f"{field}_low_s"] <= option[f"{field}_s"] <= option[f"{field}_high_s"]
+            if request["calibration"] == "ideal":
+                assert option[f"{field}_low_s"] == option[f"{field}_s"] == option[f"{field}_high_s"]
         assert option["mixed_steps"] == found.mixed_steps
         assert holds(request, found)
         for larger in range(batch + 1, most + 1):
@@ -141,3 +145,14 @@ def test_only_published_weight_formats_are_tried_unless_asked():
     assert {o["weight_dtype"] for o in rs.plan(**question).options} == {"auto"}
     asked = rs.plan(**question, weight_dtypes=["bf16", "fp8"])
     assert {o["weight_dtype"] for o in asked.options} == {"bf16", "fp8"}
+
+
+def test_distinct_keeps_the_first_layout_of_equal_devices_and_formats():
+    answer = rs.plan("llama-3.1-70b", ["h100-sxm"], input_tokens=1000, output_tokens=200, prices={"H100": 2.0})
+    keys = ("accelerator", "num_devices", "weight_dtype", "kv_cache_dtype")
+    identity = [tuple(option[key] for key in keys) for option in answer.options]
+    kept = answer.distinct()
+    assert len(kept) == len(set(identity)) < len(identity)
+    for option in kept:
+        assert option is answer.options[identity.index(tuple(option[key] for key in keys))]
+    assert {option["price_kind"] for option in kept} == {"given"}

@@ -100,6 +100,14 @@ def plan(
     ] = None,
     engine: Annotated[str, typer.Option(help="ideal or vllm.", rich_help_panel=LAWS)] = "ideal",
     rows: Annotated[int, typer.Option(help="Most rows of the table.", rich_help_panel=shared.OUTPUT, min=1)] = 10,
+    every_layout: Annotated[
+        bool,
+        typer.Option(
+            "--every-layout",
+            help="Show every layout, not only the best of the same devices and formats.",
+            rich_help_panel=shared.OUTPUT,
+        ),
+    ] = False,
     as_json: shared.JsonOption = False,
 ) -> None:
     """Rank the accelerators, layouts and formats that serve a model within its latencies.
@@ -134,7 +142,7 @@ def plan(
         print_json(answer.to_dict())
         return
     behind = [(device.name, device.with_calibration(calibration or "calibrated").calibration) for device in devices]
-    show(stdout(), answer, loaded, behind, rows)
+    show(stdout(), answer, loaded, behind, rows, every_layout=every_layout)
 
 
 def show(
@@ -143,6 +151,8 @@ def show(
     model: roofsim.Model,
     behind: list[tuple[str, roofsim.Calibration]],
     rows: int,
+    *,
+    every_layout: bool = False,
 ) -> None:
     """Print a plan for a person: the table and the answer in words, or the nearest misses; then what it rests on."""
     request = answer.request
@@ -154,7 +164,7 @@ def show(
     console.print(Text(title, style="bold"))
     console.print()
     if answer.options:
-        _show_options(console, answer, model, rows)
+        _show_options(console, answer, model, rows, every_layout=every_layout)
     else:
         _show_misses(console, answer, rows)
     console.print()
@@ -162,8 +172,11 @@ def show(
     print_calibrations(console, behind)
 
 
-def _show_options(console: Console, answer: roofsim.Plan, model: roofsim.Model, rows: int) -> None:
-    shown = answer.options[:rows]
+def _show_options(
+    console: Console, answer: roofsim.Plan, model: roofsim.Model, rows: int, *, every_layout: bool
+) -> None:
+    ranked = answer.options if every_layout else answer.distinct()
+    shown = ranked[:rows]
     kinds = {option["price_kind"] for option in answer.options}
     price = f"$/Mtok\n{kinds.pop()}" if len(kinds) == 1 else "$/Mtok"
     columns = [
@@ -175,6 +188,7 @@ def _show_options(console: Console, answer: roofsim.Plan, model: roofsim.Model, 
         number("batch"),
         number("TTFT\nms", 2),
         number("TPOT\nms"),
+        Column("TPOT ms\n[low, high]", 7, "right"),
         number("max ITL\nms", 4),
         number("tok/s/\ndevice", 1),
         number(price),
@@ -197,6 +211,7 @@ def _show_options(console: Console, answer: roofsim.Plan, model: roofsim.Model, 
                 str(option["batch_size"]),
                 significant(1e3 * option["ttft_s"]),
                 significant(1e3 * option["tpot_s"]),
+                f"[{significant(1e3 * option['tpot_low_s'])}, {significant(1e3 * option['tpot_high_s'])}]",
                 significant(1e3 * option["itl_max_s"]),
                 significant(option["tokens_per_s_per_gpu"]),
                 "unknown" if usd is None else significant(usd),
@@ -208,9 +223,13 @@ def _show_options(console: Console, answer: roofsim.Plan, model: roofsim.Model, 
             ]
         )
     dropped = print_table(console, columns, table, first_style="bold green")
-    hidden = len(answer.options) - len(shown)
+    hidden = len(ranked) - len(shown)
     if hidden:
-        console.print(Text(f"{hidden} more ways hold the limits (--rows {len(answer.options)}).", style="dim"))
+        console.print(Text(f"{hidden} more ways hold the limits (--rows {len(ranked)}).", style="dim"))
+    behind = len(answer.options) - len(ranked)
+    if behind:
+        text = f"{behind} other layouts of the same devices and formats rank lower (--every-layout)."
+        console.print(Text(text, style="dim"))
     note_dropped(console, dropped)
     console.print()
     _answer_in_words(console, answer, model)

@@ -91,6 +91,10 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     row.set_item("ttft_s", o.steady.ttft_s)?;
     row.set_item("tpot_s", o.steady.tpot_s)?;
     row.set_item("itl_max_s", o.steady.itl_max_s)?;
+    for (field, [low, high]) in [("ttft", o.steady.ttft_interval_s), ("tpot", o.steady.tpot_interval_s)] {
+        row.set_item(format!("{field}_low_s"), low)?;
+        row.set_item(format!("{field}_high_s"), high)?;
+    }
     row.set_item("mixed_steps", o.steady.mixed_steps)?;
     row.set_item("tokens_per_s", o.tokens_per_s)?;
     row.set_item("tokens_per_s_per_gpu", o.tokens_per_s_per_gpu)?;

@@ -35,6 +35,10 @@ pub struct Steady {
     pub tpot_s: f64,
     /// Largest gap between two tokens of one user, seconds.
     pub itl_max_s: f64,
+    /// Lower and upper end of `ttft_s`, from the intervals of its steps.
+    pub ttft_interval_s: [f64; 2],
+    /// Lower and upper end of `tpot_s`, from the intervals of its steps.
+    pub tpot_interval_s: [f64; 2],
     /// Mixed steps among `output_tokens` steps.
     pub mixed_steps: u64,
     /// Cost of a pure decode step.
@@ -106,10 +110,16 @@ impl Workload {
         let mixed = deployment.step.cost(&self.mixed_batch(batch, mixed_steps)?);
         let chunks = self.input_tokens.div_ceil(self.token_budget - batch);
         let pure = (self.output_tokens - mixed_steps) as f64;
+        let ttft = |mixed_s: f64| chunks as f64 * mixed_s;
+        let tpot =
+            |mixed_s: f64, decode_s: f64| (mixed_steps as f64 * mixed_s + pure * decode_s) / self.output_tokens as f64;
         Ok(Steady {
-            ttft_s: chunks as f64 * mixed.time_s,
-            tpot_s: (mixed_steps as f64 * mixed.time_s + pure * decode.time_s) / self.output_tokens as f64,
+            ttft_s: ttft(mixed.time_s),
+            tpot_s: tpot(mixed.time_s, decode.time_s),
             itl_max_s: mixed.time_s,
+            // Every step is predicted by the same law: their errors go together, so the ends add.
+            ttft_interval_s: [ttft(mixed.time_low_s), ttft(mixed.time_high_s)],
+            tpot_interval_s: [tpot(mixed.time_low_s, decode.time_low_s), tpot(mixed.time_high_s, decode.time_high_s)],
             mixed_steps,
             decode,
             mixed,
