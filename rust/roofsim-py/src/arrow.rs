@@ -172,8 +172,8 @@ fn shared<T: Element + 'static>(array: &Bound<'_, PyArray1<T>>) -> PyResult<Buff
     Ok(Buffer::from(bytes::Bytes::from_owner(shared)))
 }
 
-/// Name, values, the names behind codes, and where the column is null.
-type Named<'py> = (String, Bound<'py, PyAny>, Option<Vec<String>>, Option<PyReadonlyArray1<'py, bool>>);
+/// Name, values, the names behind codes, where the column is null, and whether it can be.
+type Named<'py> = (String, Bound<'py, PyAny>, Option<Vec<String>>, Option<PyReadonlyArray1<'py, bool>>, bool);
 
 fn array(values: &Bound<'_, PyAny>, names: Option<Vec<String>>, nulls: Option<NullBuffer>) -> PyResult<ArrayRef> {
     let found = if let Some(names) = names {
@@ -200,7 +200,7 @@ fn _columns_stream<'py>(
     batch_rows: usize,
 ) -> PyResult<Bound<'py, PyCapsule>> {
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
-    for (name, values, names, null) in columns {
+    for (name, values, names, null, nullable) in columns {
         let null = match &null {
             None => None,
             Some(null) => {
@@ -209,7 +209,7 @@ fn _columns_stream<'py>(
             }
         };
         let array = array(&values, names, null)?;
-        fields.push(Field::new(name, arrow_array::Array::data_type(&array).clone(), true));
+        fields.push(Field::new(name, arrow_array::Array::data_type(&array).clone(), nullable));
         arrays.push(array);
     }
     let schema = Arc::new(Schema::new(fields));

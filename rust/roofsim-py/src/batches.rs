@@ -31,7 +31,7 @@ impl Wanted {
         }
         let mut wanted = Self { columns: Vec::new(), order: Vec::new() };
         for name in names {
-            if name.trim() == ROW {
+            if name == ROW {
                 wanted.order.push(None);
             } else {
                 wanted.order.push(Some(wanted.columns.len()));

@@ -15,27 +15,22 @@ use crate::sweep::{PySpace, detached, parse_columns};
 
 /// Which rows a reduction sees, and how it runs: `(filters, rows, num_threads, progress)`.
 #[derive(FromPyObject)]
-pub(crate) struct Request {
-    filters: Vec<String>,
-    rows: Option<(u128, u128)>,
-    num_threads: usize,
-    progress: Option<Py<PyAny>>,
-}
+pub(crate) struct Request(Vec<String>, Option<(u128, u128)>, usize, Option<Py<PyAny>>);
 
 type Row = (f64, u128);
 type PointRow = (Vec<f64>, u128);
 
 impl Request {
     pub(crate) fn filters(&self, space: &Space) -> PyResult<Vec<Filter>> {
-        parse_filters(space, &self.filters).python()
+        parse_filters(space, &self.0).python()
     }
 
     pub(crate) fn rows(&self) -> Option<Range<u128>> {
-        self.rows.map(|(start, end)| start..end)
+        self.1.map(|(start, end)| start..end)
     }
 
     pub(crate) fn runner(&self) -> Runner {
-        Runner::new(self.num_threads)
+        Runner::new(self.2)
     }
 
     /// Runs `work` outside of the GIL.
@@ -46,7 +41,7 @@ impl Request {
         work: impl FnOnce(&Scan<'_>, &mut dyn FnMut(u128, u128) -> std::ops::ControlFlow<()>) -> roofsim_core::Result<T> + Send,
     ) -> PyResult<T> {
         let (filters, rows, runner) = (self.filters(space)?, self.rows(), self.runner());
-        detached(py, self.progress, |tick| work(&Scan { runner, filters: &filters, rows }, tick))
+        detached(py, self.3, |tick| work(&Scan { runner, filters: &filters, rows }, tick))
     }
 }
 

@@ -51,7 +51,7 @@ fn numeric(axes: &Bound<'_, PyDict>, field: &str) -> PyResult<Axis> {
         return Ok(Axis::Range {
             start: start.unsigned_abs() as u64,
             step: step.unsigned_abs() as u64,
-            len: range.len()?,
+            len: range.len().map_err(|_| spec(field, shown(&value), "holds more values than len() can count"))?,
         });
     }
     Ok(Axis::List(counts(axes, field)?))
@@ -104,6 +104,16 @@ pub(crate) fn detached<T: Send>(
 
 /// Name, kind, and whether nulls can occur.
 type ColumnLayout = (String, &'static str, bool);
+
+fn layout_of(column: Column) -> ColumnLayout {
+    let kind = match column.kind() {
+        ColumnKind::Float => "float",
+        ColumnKind::Count => "count",
+        ColumnKind::Flag => "flag",
+        ColumnKind::Code => "code",
+    };
+    (column.name().to_owned(), kind, !column.is_always_known())
+}
 
 /// A NumPy array that a column is written into.
 enum Target<'py> {
@@ -226,16 +236,19 @@ impl PySpace {
     fn layout(&self, columns: Vec<String>, max_bytes: u128) -> PyResult<(usize, Vec<ColumnLayout>)> {
         let columns = parse_columns("columns", &columns)?;
         let rows = self.inner.checked_rows(&columns, max_bytes).python()?;
-        let kinds = columns.iter().map(|column| {
-            let kind = match column.kind() {
-                ColumnKind::Float => "float",
-                ColumnKind::Count => "count",
-                ColumnKind::Flag => "flag",
-                ColumnKind::Code => "code",
-            };
-            (column.name().to_owned(), kind, !column.is_always_known())
-        });
-        Ok((rows, kinds.collect()))
+        Ok((rows, columns.into_iter().map(layout_of).collect()))
+    }
+
+    /// Name and kind of each column, and whether nulls can occur.
+    #[expect(clippy::unused_self, reason = "a method for Python")]
+    fn kinds(&self, columns: Vec<String>) -> PyResult<Vec<ColumnLayout>> {
+        let columns = columns.iter().map(|name| Column::parse("columns", name).python());
+        columns.map(|column| column.map(layout_of)).collect()
+    }
+
+    /// Names behind the codes of a column.
+    fn names(&self, column: &str) -> PyResult<Vec<String>> {
+        Ok(self.inner.names(Column::parse("columns", column).python()?))
     }
 
     /// Fill one array per column (of the kind and length that `layout` gave) and the null flags; returns the names

@@ -259,6 +259,8 @@ pub struct Batches {
     columns: Vec<Column>,
     filters: Vec<Filter>,
     rows: Range<u128>,
+    /// The row that the first batch began to look at.
+    first: u128,
     /// Rows looked at for one batch; grows where few pass.
     window: u128,
     batch_rows: u64,
@@ -284,7 +286,8 @@ impl Batches {
         }
         let rows = rows_of(&space, rows)?;
         check_row_numbers(&rows)?;
-        Ok(Self { space, runner, columns, filters, rows, window: u128::from(batch_rows), batch_rows })
+        let (first, window) = (rows.start, u128::from(batch_rows));
+        Ok(Self { space, runner, columns, filters, rows, first, window, batch_rows })
     }
 
     /// The columns.
@@ -302,13 +305,16 @@ impl Batches {
         self.rows.start
     }
 
-    /// The next batch that has rows; `None` at the end.
+    /// The next batch that has rows; `None` at the end. Progress counts the rows of all batches.
     pub fn next(&mut self, progress: &mut Progress<'_>) -> Result<Option<Selection>> {
+        let total = self.rows.end - self.first;
         while !self.rows.is_empty() {
             let end = self.rows.end.min(self.rows.start + self.window);
             let scan = Scan { runner: self.runner, filters: &self.filters, rows: None };
             let window = self.rows.start..end;
-            match gather(&self.space, &scan, window, &self.columns, self.batch_rows, progress)? {
+            let before = self.rows.start - self.first;
+            let mut tick = |done: u128, _: u128| progress(before + done, total);
+            match gather(&self.space, &scan, window, &self.columns, self.batch_rows, &mut tick)? {
                 // Only a window that had grown holds more rows than a batch: look at half of it.
                 Err(TooMany { .. }) => self.window = (self.window / 2).max(u128::from(self.batch_rows)),
                 Ok(found) => {
