@@ -51,7 +51,7 @@ class RecordBatches:
     >>> import roofsim as rs
     >>> space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 257), context_tokens=[1024, 8192])
     >>> sum(batch.num_rows for batch in space.record_batches(["time_s"], where="fits", batch_rows=100))
-    380
+    311
     """
 
     def __init__(self, space: _core._Space, names: Sequence[str], batch_rows: int, request: Request) -> None:

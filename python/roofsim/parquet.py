@@ -1,8 +1,8 @@
 """A sweep on disk: a directory of Parquet files that a stopped run leaves readable and a later run completes.
 
-Each file holds the rows that pass of a range of row numbers, and says which in its name. It is written under another
-name and renamed when it is whole. `_roofsim.json` says what the directory is of. pyarrow does the writing: whoever
-reads Parquet in Python has it or can have it, and a compiled writer would make the wheel several times as large.
+Each file holds the rows that pass of a range of row numbers, and says which in its name. It is written under a name
+that readers pass over and renamed when it is whole. `_roofsim.json` says what the directory is of. pyarrow does the
+writing: whoever reads Parquet in Python has it or can have it, and a compiled writer would make the wheel larger.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def write_parts(
     first, end = rows if rows is not None else (0, space.num_configurations)
     RecordBatches(space._space, names, row_group_rows, asked)  # refuses what is wrong before anything is written
     folder = _claim(path, _manifest(space, names, where))
-    for stale in folder.glob("part-*.tmp"):
-        if first <= int(stale.name[5:25]) < end:
+    for stale in folder.glob(".part-*.tmp"):
+        if first <= int(stale.name[6:26]) < end:
             stale.unlink()
     done = _parts(folder)
     resumed = sum(max(0, min(stop, end) - max(start, first)) for start, stop, _ in done)
@@ -160,7 +160,7 @@ def _claim(path: str | PathLike[str], manifest: dict[str, Any]) -> Path:
         if not held.exists():
             if any(folder.iterdir()):
                 raise SpecError("path", shown, f"holds other files and no {MANIFEST}: give an empty or a new directory")
-            fresh = folder / f"{MANIFEST}.{os.getpid()}.tmp"
+            fresh = folder / f".{MANIFEST}.{os.getpid()}.tmp"
             fresh.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             fresh.replace(held)
             return folder
@@ -214,7 +214,7 @@ class _Part:
         self._start = start
         self._schema = self._pa.RecordBatchReader.from_stream(batches).schema
         self._batches, self._columns = batches.open()
-        self._temporary = folder / f"part-{start:020d}.{os.getpid()}.tmp"
+        self._temporary = folder / f".part-{start:020d}.{os.getpid()}.tmp"
         self._compression = compression
         self._pending: list[Any] = []
 

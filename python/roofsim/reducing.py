@@ -73,7 +73,7 @@ class ReducingSpace:
         >>> space = rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "l40s"], batch_size=range(1, 65))
         >>> best = space.best_per_group("accelerator", by="tokens_per_s_per_gpu", where="fits")
         >>> {name: space[rows[0][1]]["batch_size"] for name, rows in best.items()}
-        {'h100-sxm': 64, 'l40s': 52}
+        {'h100-sxm': 64, 'l40s': 49}
         """
         columns = texts("group_by", group_by)
         most = integer("k", k, 1, (1 << 64) - 1)
@@ -139,7 +139,8 @@ class ReducingSpace:
             count = integer("bins", bins, 1, MAX_BINS)
             if range is None:
                 ends = _core._quantiles(self._space, name, [0.0, 1.0], asked)
-                low, high = (0.0, 1.0) if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+                nothing = (1.0, 10.0) if log else (0.0, 1.0)
+                low, high = nothing if ends[0] is None or ends[1] is None else (ends[0], ends[1])
                 # One value everywhere: NumPy's choice, half a unit to both sides; in ratio, a factor of two.
                 if low == high:
                     low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)

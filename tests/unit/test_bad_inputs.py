@@ -342,6 +342,8 @@ BAD = calls(
     plan_engine=Bad(lambda: plan(engine=None), "engine", "None"),
     plan_mode=Bad(lambda: plan(capacity_mode=None), "capacity_mode", "None"),
 )
+
+
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_bad_inputs(bad):
     with pytest.raises(bad.error) as caught:

@@ -15,7 +15,9 @@ impl TopK {
     #[must_use]
     pub fn join(results: &[Self], k: usize, direction: Direction) -> Self {
         let mut best = Best::new(k);
-        for (value, row) in results.iter().flat_map(|result| &result.rows) {
+        // Parts may overlap: a row counts once.
+        let mut seen = std::collections::HashSet::new();
+        for (value, row) in results.iter().flat_map(|result| &result.rows).filter(|(_, row)| seen.insert(*row)) {
             best.offer(direction.sign() * value, *row);
         }
         Self { rows: best.into_rows(direction.sign()) }
