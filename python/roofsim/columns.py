@@ -52,7 +52,7 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
     ) -> None:
         self._null = null
         self._rows = rows
-        self._columns = {name: self._named(*column) for name, *column in columns}
+        self._columns = {name: self._named(array, names, nullable) for name, array, names, nullable in columns}
 
     def _named(
         self, array: NDArray[Any], names: list[str] | None, nullable: bool

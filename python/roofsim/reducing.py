@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -40,8 +40,13 @@ class ReducingSpace:
 
     _space: _core._Space
 
+    @property
+    def _whole(self) -> SweepSpace:
+        """The same object under the name of the only class that has this half."""
+        return cast("SweepSpace", self)
+
     def best_per_group(
-        self: SweepSpace,
+        self,
         group_by: Sequence[str] | str,
         *,
         by: str,
@@ -80,10 +85,10 @@ class ReducingSpace:
         groups = _core._best_per_group(
             self._space, most, text("by", by), columns, request(where, rows, num_threads, progress)
         )
-        return Groups(self, by, tuple(columns), most, keyed(columns, groups))
+        return Groups(self._whole, by, tuple(columns), most, keyed(columns, groups))
 
     def counts(
-        self: SweepSpace,
+        self,
         by: Sequence[str] | str = (),
         *,
         where: Sequence[str] | str = (),
@@ -105,10 +110,10 @@ class ReducingSpace:
         """
         columns = texts("by", by)
         found = _core._counts(self._space, columns, request(where, rows, num_threads, progress))
-        return Counts(self, tuple(columns), keyed(columns, found))
+        return Counts(self._whole, tuple(columns), keyed(columns, found))
 
     def histogram(
-        self: SweepSpace,
+        self,
         column: str,
         bins: int | ArrayLike = 10,
         *,
@@ -154,10 +159,10 @@ class ReducingSpace:
                 raise SpecError("bins", repr(bins), "must be a number of bins or rising edges") from None
             if edges.ndim != 1 or not np.isfinite(edges).all():
                 raise SpecError("bins", repr(bins), "edges must be a flat sequence of finite numbers")
-        return Histogram(self, name, edges, _core._histogram(self._space, name, edges.tolist(), asked))
+        return Histogram(self._whole, name, edges, _core._histogram(self._space, name, edges.tolist(), asked))
 
     def quantiles(
-        self: SweepSpace,
+        self,
         column: str,
         q: ArrayLike = (0.0, 0.25, 0.5, 0.75, 1.0),
         *,
@@ -182,7 +187,7 @@ class ReducingSpace:
         return np.asarray([np.nan if value is None else value for value in found], dtype=np.float64)
 
     def quantile_sketch(
-        self: SweepSpace,
+        self,
         column: str,
         *,
         where: Sequence[str] | str = (),
@@ -202,7 +207,7 @@ class ReducingSpace:
         return QuantileSketch(name, cells, null)
 
     def record_batches(
-        self: SweepSpace,
+        self,
         columns: Sequence[str] | str = STREAM_COLUMNS,
         *,
         where: Sequence[str] | str = (),
@@ -228,7 +233,7 @@ class ReducingSpace:
         return RecordBatches(self._space, names, most, request(where, rows, num_threads, progress))
 
     def write_parquet(
-        self: SweepSpace,
+        self,
         path: str | PathLike[str],
         columns: Sequence[str] | str = STREAM_COLUMNS,
         *,
@@ -267,7 +272,7 @@ class ReducingSpace:
             raise SpecError("columns", "[]", "must name at least one column")
         group = integer("row_group_rows", row_group_rows, 1, MAX_BATCH_ROWS)
         asked = request(where, rows, num_threads, progress)
-        return write_parts(self, path, names, asked, group, text("compression", compression))
+        return write_parts(self._whole, path, names, asked, group, text("compression", compression))
 
 
 def _ends(range_: Any) -> tuple[float, float]:

@@ -229,7 +229,7 @@ class Histogram:
         _same("histogram", "column", self.column, [other.column for other in others])
         _same("histogram", "edges", self.edges.tolist(), [other.edges.tolist() for other in others])
         every = [self, *others]
-        counts = [int(n) for n in np.sum([one.counts for one in every], axis=0, dtype=np.uint64)]
+        counts = np.stack([one.counts for one in every]).sum(axis=0).tolist()
         outside = (sum(one.below for one in every), sum(one.above for one in every), sum(one.null for one in every))
         return Histogram(self._space, self.column, self.edges, (counts, *outside))
 

@@ -66,9 +66,7 @@ def sweep(
     ] = None,
     group_by: Annotated[
         Names | None,
-        typer.Option(
-            help="Keep the best rows of every group of these columns (--by, --top-k).", rich_help_panel=ANSWER
-        ),
+        typer.Option(help="Keep the best rows of each group of these columns (--by, --top-k).", rich_help_panel=ANSWER),
     ] = None,
     count_by: Annotated[
         Names | None, typer.Option(help="Count rows by the values of these columns.", rich_help_panel=ANSWER)
@@ -154,12 +152,12 @@ def sweep(
         with _progress(space) as tick:
             if histogram:
                 bars = space.histogram(histogram, bins, log=log, where=filters, progress=tick, num_threads=num_threads)
-                counted, names = histogram_rows(bars), ["from", "to", "count"]
+                groups_found, names = histogram_rows(bars), ["from", "to", "count"]
             else:
                 names = shared.words(count_by or [])
-                counted = space.counts(names, where=filters, progress=tick, num_threads=num_threads).to_dicts()
+                groups_found = space.counts(names, where=filters, progress=tick, num_threads=num_threads).to_dicts()
                 names = [*names, "count"]
-        _reduced(space, counted, names, output, rows, as_json, unit="groups")
+        _reduced(space, groups_found, names, output, rows, as_json, unit="groups")
         return
     with _progress(space) as tick:
         found: roofsim.TopK | roofsim.Front | roofsim.Groups

@@ -117,7 +117,8 @@ impl BatchReader {
             });
         }
         let row = primitive::<UInt64Type>(Buffer::from_vec(found.rows), None)?;
-        let pick = |place: &Option<usize>| place.and_then(|at| columns.get(at)).map_or_else(|| Arc::clone(&row), Arc::clone);
+        let pick =
+            |place: &Option<usize>| place.and_then(|at| columns.get(at)).map_or_else(|| Arc::clone(&row), Arc::clone);
         RecordBatch::try_new(Arc::clone(&self.schema), self.wanted.order.iter().map(pick).collect())
     }
 }
@@ -177,7 +178,8 @@ type Named<'py> = (String, Bound<'py, PyAny>, Option<Vec<String>>, Option<PyRead
 
 fn array(values: &Bound<'_, PyAny>, names: Option<Vec<String>>, nulls: Option<NullBuffer>) -> PyResult<ArrayRef> {
     let found = if let Some(names) = names {
-        let keys = values.cast::<PyArray1<u32>>().map_err(|_| spec("columns", shown(values), "codes must be uint32"))?;
+        let keys =
+            values.cast::<PyArray1<u32>>().map_err(|_| spec("columns", shown(values), "codes must be uint32"))?;
         let names: ArrayRef = Arc::new(StringArray::from(names));
         dictionary(shared(keys)?, nulls, &names)
     } else if let Ok(values) = values.cast::<PyArray1<f64>>() {

@@ -38,7 +38,8 @@ impl Request {
         self,
         py: Python<'_>,
         space: &Space,
-        work: impl FnOnce(&Scan<'_>, &mut dyn FnMut(u128, u128) -> std::ops::ControlFlow<()>) -> roofsim_core::Result<T> + Send,
+        work: impl FnOnce(&Scan<'_>, &mut dyn FnMut(u128, u128) -> std::ops::ControlFlow<()>) -> roofsim_core::Result<T>
+        + Send,
     ) -> PyResult<T> {
         let (filters, rows, runner) = (self.filters(space)?, self.rows(), self.runner());
         detached(py, self.3, |tick| work(&Scan { runner, filters: &filters, rows }, tick))

@@ -63,7 +63,8 @@ impl Filter {
                     return Err(Error::spec("where", text, format!("{} has no order: use == or !=", column.name())));
                 }
                 let known = names(space, column);
-                let mut codes = known.iter().enumerate().filter(|(_, name)| *name == literal).map(|(code, _)| code as f64);
+                let mut codes =
+                    known.iter().enumerate().filter(|(_, name)| *name == literal).map(|(code, _)| code as f64);
                 let first = codes.next().ok_or_else(|| {
                     Error::spec("where", text, format!("{} is one of {}", column.name(), known.join(", ")))
                 })?;

@@ -64,7 +64,8 @@ pub(super) fn parts(space: &Space, rows: Range<u128>) -> Vec<Part<'_>> {
     let mut found = Vec::new();
     let mut row = rows.start;
     while row < rows.end {
-        let axis = (0..AXES).find(|&a| row % strides[a] == 0 && row + strides[a] <= rows.end).unwrap_or(AXES - 1);
+        let axis =
+            (0..AXES).find(|&a| row.is_multiple_of(strides[a]) && row + strides[a] <= rows.end).unwrap_or(AXES - 1);
         let mut ranges: [Range<usize>; AXES] = std::array::from_fn(|a| {
             let digit = usize::try_from(row / strides[a] % lengths[a] as u128).unwrap_or(0);
             if a < axis { digit..digit + 1 } else { 0..lengths[a] }

@@ -104,7 +104,8 @@ impl Visitor for Gather<'_> {
             return;
         }
         let start = self.found.rows.len();
-        let kept = |mask: &[Mask]| mask.iter().enumerate().filter(|(_, m)| **m != 0).map(|(j, _)| j).collect::<Vec<_>>();
+        let kept =
+            |mask: &[Mask]| mask.iter().enumerate().filter(|(_, m)| **m != 0).map(|(j, _)| j).collect::<Vec<_>>();
         let all = passing == block.len as u64;
         let chosen = if all { Vec::new() } else { kept(mask) };
         let first = self.part.first_row + block.first_row;
@@ -129,7 +130,9 @@ impl Visitor for Gather<'_> {
             block.fill(column, values);
             let offset = self.part.offset(column);
             if offset != 0.0 {
-                values.iter_mut().for_each(|x| *x += offset);
+                for x in values.iter_mut() {
+                    *x += offset;
+                }
             }
             if all {
                 out.extend(values.iter().copied());

@@ -98,7 +98,8 @@ impl Reduction for Search<'_> {
             keep_passing(block, filters, mask);
             block.fill(self.column, values);
             let sign = self.column.direction().sign();
-            for (j, (&value, _)) in values.iter().zip(&*mask).enumerate().filter(|(_, (x, m))| **m != 0 && !x.is_nan()) {
+            for (j, (&value, _)) in values.iter().zip(&*mask).enumerate().filter(|(_, (x, m))| **m != 0 && !x.is_nan())
+            {
                 let group = match places {
                     Places::One(group) => group,
                     Places::Each(groups) => groups.get(j).copied().unwrap_or(usize::MAX),

@@ -90,8 +90,10 @@ impl Space {
         if !(2..=MAX_BINS + 1).contains(&edges.len()) {
             return Err(Error::spec("edges", edges.len(), format!("must be between 2 and {} numbers", MAX_BINS + 1)));
         }
-        if let Some(pair) = edges.windows(2).find(|pair| !(pair[0] < pair[1] && (pair[1] - pair[0]).is_finite())) {
-            return Err(Error::spec("edges", format!("{}, {}", pair[0], pair[1]), "must be finite and rise"));
+        let rises = |low: f64, high: f64| low < high && (high - low).is_finite();
+        let mut pairs = edges.iter().zip(edges.iter().skip(1));
+        if let Some((low, high)) = pairs.find(|(low, high)| !rises(**low, **high)) {
+            return Err(Error::spec("edges", format!("{low}, {high}"), "must be finite and rise"));
         }
         Ok(scan.reduce(self, &[column], Bins::new(column, edges), progress)?.found)
     }

@@ -50,12 +50,7 @@ impl Space {
     }
 
     /// As [`Space::pareto`], of a range of rows.
-    pub fn pareto_of(
-        &self,
-        scan: &Scan<'_>,
-        objectives: &[Column],
-        progress: &mut Progress<'_>,
-    ) -> Result<Pareto> {
+    pub fn pareto_of(&self, scan: &Scan<'_>, objectives: &[Column], progress: &mut Progress<'_>) -> Result<Pareto> {
         let rows = rows_of(self, scan.rows.clone())?;
         let mut found = Vec::new();
         scan.each_part(self, rows, progress, |part, filters, tick| {

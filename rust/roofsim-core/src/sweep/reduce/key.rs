@@ -122,7 +122,11 @@ impl Keys {
     pub(super) fn new(space: &Space, columns: &[Column]) -> Result<Self> {
         space.check()?;
         if let Some((at, column)) = columns.iter().enumerate().find(|(at, c)| columns[..*at].contains(c)) {
-            return Err(Error::spec("group_by", column.name(), format!("stands twice (the second time in place {at})")));
+            return Err(Error::spec(
+                "group_by",
+                column.name(),
+                format!("stands twice (the second time in place {at})"),
+            ));
         }
         let domains = columns.iter().map(|&column| Domain::new(space, column)).collect::<Result<Vec<_>>>()?;
         let product = domains.iter().try_fold(1_usize, |product, domain| product.checked_mul(domain.len() + 1));
@@ -142,12 +146,17 @@ impl Keys {
     /// The values of a group.
     pub(super) fn key(&self, group: usize) -> GroupKey {
         let mut rest = group;
-        let mut key: GroupKey = self.domains.iter().rev().map(|domain| {
-            let places = domain.len() + 1;
-            let value = domain.value(rest % places);
-            rest /= places;
-            value
-        }).collect();
+        let mut key: GroupKey = self
+            .domains
+            .iter()
+            .rev()
+            .map(|domain| {
+                let places = domain.len() + 1;
+                let value = domain.value(rest % places);
+                rest /= places;
+                value
+            })
+            .collect();
         key.reverse();
         key
     }
@@ -172,7 +181,9 @@ impl Keys {
             let places = domain.len() + 1;
             if let Some(value) = constant(column) {
                 let place = domain.place(value);
-                each.iter_mut().for_each(|group| *group = *group * places + place);
+                for group in each.iter_mut() {
+                    *group = *group * places + place;
+                }
             } else if let Some(values) = values.get_mut(..block.len) {
                 block.fill(column, values);
                 each.iter_mut().zip(values).for_each(|(group, x)| *group = *group * places + domain.place(*x));

@@ -2,7 +2,7 @@
 //!
 //! The bits of a float, its sign bit turned round, sort as the float does. Counting rows by their leading 23 bits (sign,
 //! exponent and 11 bits of the fraction) is a histogram whose bins are 2^-11 of their value wide at most: the middle of the
-//! bin that holds a rank is within 2^-12 of the value there (the log-bucket idea of Masson, Rim and Lee, "DDSketch",
+//! bin that holds a rank is within 2^-12 of the value there (the log-bucket idea of Masson, Rim and Lee, "`DDSketch`",
 //! VLDB 2019, with the float's own logarithm). The remaining bits of an exact quantile are found digit by digit, a scan
 //! each, as in a radix sort.
 
