@@ -26,10 +26,7 @@ use crate::batches::{ROW, Wanted};
 use crate::error::spec;
 
 /// A stream in the capsule that the Arrow PyCapsule interface asks for; dropping it unread releases the stream.
-pub(crate) fn capsule<'py>(
-    py: Python<'py>,
-    reader: Box<dyn RecordBatchReader + Send>,
-) -> PyResult<Bound<'py, PyCapsule>> {
+pub(crate) fn capsule(py: Python<'_>, reader: Box<dyn RecordBatchReader + Send>) -> PyResult<Bound<'_, PyCapsule>> {
     PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(reader), c"arrow_array_stream")
 }
 

@@ -45,7 +45,7 @@ impl Wanted {
 /// Row numbers, null flags, and one array per column.
 type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<bool>>, Vec<Bound<'py, PyAny>>);
 
-fn arrays<'py>(py: Python<'py>, found: Selection) -> Arrays<'py> {
+fn arrays(py: Python<'_>, found: Selection) -> Arrays<'_> {
     let columns = found.columns.into_iter().map(|values| match values {
         Values::Float(x) => x.into_pyarray(py).into_any(),
         Values::Count(x) => x.into_pyarray(py).into_any(),
