@@ -93,3 +93,29 @@ def test_elementwise(backend: Any, op: str) -> None:
     width = 3 if op == "rotary" else 1792
     rows = list(backend.measure(Point("elementwise", {"op": op, "dtype": "bf16", "rows": 37, "width": width})))
     right(rows, "triton")
+
+
+GROUPED = [("bf16", 40, 6, 2, 1, 192, 320), ("bf16", 500, 8, 2, 2, 256, 128), ("fp8", 40, 6, 2, 1, 192, 320)]
+
+
+@needs_cuda
+@pytest.mark.parametrize(("dtype", "tokens", "experts", "per_token", "ranks", "n", "k"), GROUPED)
+def test_grouped_gemm(
+    backend: Any, dtype: str, tokens: int, experts: int, per_token: int, ranks: int, n: int, k: int
+) -> None:
+    from roofsim.validate.plan_moe import grouped_gemm_point
+
+    rows = list(backend.measure(grouped_gemm_point(dtype, tokens, experts, per_token, ranks, n, k, "test")))
+    right(rows, "triton_grouped")
+
+
+@needs_cuda
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen2.5-7b", "qwen3-8b", "olmoe-1b-7b", "mixtral-8x7b"])
+@pytest.mark.parametrize(("query", "context"), [(1, 90), (40, 40)])
+def test_step(backend: Any, model: str, query: int, context: int) -> None:
+    from roofsim.validate import ARCHITECTURES
+    from roofsim.validate.plan_step import step_point
+
+    rows = list(backend.measure(step_point(ARCHITECTURES[model], 2, 2, query, context, sustained=False)))
+    right(rows, "graph")
+    assert rows[0]["finite"]

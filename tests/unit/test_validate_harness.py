@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 import subprocess
@@ -35,6 +36,18 @@ POINTS = [
         },
     ),
     Point("elementwise", {"op": "rotary", "dtype": "fp32", "rows": 4, "width": 2}),
+    Point(
+        "grouped_gemm",
+        {
+            "dtype": "fp32",
+            "num_tokens": 6,
+            "num_experts": 5,
+            "experts_per_token": 2,
+            "expert_ranks": 1,
+            "n": 48,
+            "k": 32,
+        },
+    ),
     Point("system", {"op": "read", "num_bytes": 1 << 20}),
     Point("step", {"model": "tiny", "dtype": "fp32", "batch_size": 1, "query_tokens": 2, "context_tokens": 8}),
 ]
@@ -86,7 +99,7 @@ def test_cpu_backend_end_to_end(tmp_path: Path) -> None:
 def test_built_in_plan_stops_on_its_budget(tmp_path: Path) -> None:
     path = tmp_path / "cpu.jsonl"
     start = time.monotonic()
-    summary = measure(path, backend="cpu", families=["gemm"], quick=True, budget_seconds=1.0)
+    summary = measure(path, backend="cpu", families=["gemm"], quick=True, budget_seconds=5.0)
     assert time.monotonic() - start < 30
     assert summary["measured"] >= 1
     assert load_measurements(path)[1][0]["family"] == "gemm"
@@ -163,7 +176,8 @@ def test_choosing_families_changes_no_point() -> None:
 
 
 def test_a_cut_run_is_balanced() -> None:
-    plan = [point for point in build_plan("cuda") if point.family != "system"]
+    # steps come in blocks, a model each
+    plan = [point for point in build_plan("cuda") if point.family not in ("system", "step")]
     whole = Counter(point.family for point in plan)
     half = Counter(point.family for point in plan[: len(plan) // 2])
     for family, count in whole.items():
@@ -181,6 +195,23 @@ def test_cuda_plan_covers_what_the_fit_needs() -> None:
     assert widths == {64, 128, 256}
     groups = {point.labels["shape_group"] for point in plan if point.family == "gemm"}
     assert len(groups) > 150
+
+
+def test_steps_of_a_model_stay_together() -> None:
+    models = [point.params["model"] for point in build_plan("cuda") if point.family == "step"]
+    changes = sum(a != b for a, b in itertools.pairwise(models))
+    assert changes == len(set(models)) - 1
+    assert len(models) > 150
+
+
+def test_routing_of_the_cpu_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "cpu.jsonl"
+    (point,) = [point for point in POINTS if point.family == "grouped_gemm"]
+    measure(path, backend="cpu", points=[point])
+    (row,) = load_measurements(path)[1]
+    assert row["routed_rows"] == 12
+    assert 2 <= row["active_experts"] <= 5
+    assert row["max_expert_rows"] >= 3
 
 
 def test_unknown_family_is_refused() -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from .plan_attention import decode_points, prefill_points
 from .plan_gemm import gemm_points
+from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
 from .plan_small import elementwise_points, system_points
+from .plan_step import step_points
 from .points import Point, interleave, thin, unique
 
 if TYPE_CHECKING:
@@ -15,8 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["CPU_FAMILIES", "CUDA_FAMILIES", "build_plan"]
 
-CUDA_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise")
-CPU_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise", "step")
+CUDA_FAMILIES = (
+    "system",
+    "gemm",
+    "decode_attention",
+    "prefill_attention",
+    "elementwise",
+    "grouped_gemm",
+    "step",
+)
+CPU_FAMILIES = CUDA_FAMILIES
 QUICK_SCALE = 0.12
 
 
@@ -28,6 +38,8 @@ def _cuda_family(family: str, rng: random.Random, scale: float, memory_bytes: fl
         "decode_attention": lambda: decode_points(rng, count=round(400 * scale), max_kv_bytes=kv_bytes),
         "prefill_attention": lambda: prefill_points(rng, count=round(300 * scale), max_kv_bytes=kv_bytes),
         "elementwise": lambda: elementwise_points(rng, count=round(240 * scale)),
+        "grouped_gemm": lambda: grouped_gemm_points(rng, scale=scale),
+        "step": lambda: step_points(memory_bytes, quick=scale < 1),
     }
     return makers[family]()
 
@@ -66,6 +78,7 @@ def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
         "decode_attention": lambda: decode_points(rng, count=2000, max_kv_bytes=1e8),
         "prefill_attention": lambda: prefill_points(rng, count=2000, max_kv_bytes=1e8),
         "elementwise": lambda: elementwise_points(rng, count=2000),
+        "grouped_gemm": small_grouped_gemm_points,
     }
     count = max(4, round(60 * scale))
     return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use roofsim_core::deployment::Deployment;
 use roofsim_core::roofline::OpCost;
 use roofsim_core::workload::Batch;
@@ -120,6 +121,28 @@ cost_getters!(PyStepCost {
             seconds_per_byte: self.seconds_per_byte,
         })
         .collect()
+    }
+    /// Shapes of the kernels behind `ops`, one dict each: `name`, `count`, `family` ("gemm", "grouped_gemm",
+    /// "attention", "elementwise"), formats and sizes by name. Communication and latent attention have none.
+    #[getter]
+    fn shapes<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let to_dict = |shape: roofsim_core::step::OpShape| {
+            let dict = PyDict::new(py);
+            dict.set_item("name", shape.name)?;
+            dict.set_item("count", shape.count)?;
+            dict.set_item("family", shape.family)?;
+            for (name, format) in shape.formats {
+                dict.set_item(name, format)?;
+            }
+            for (name, size) in shape.sizes {
+                dict.set_item(name, size)?;
+            }
+            if let Some((name, bytes)) = shape.bytes {
+                dict.set_item(name, bytes)?;
+            }
+            Ok(dict)
+        };
+        self.deployment.step.shapes(&self.batch).into_iter().map(to_dict).collect()
     }
     /// Name of the calibration behind the numbers.
     #[getter]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .kernels import attention, attention_reference, elementwise, relative_error
+from .kernels import attention, attention_reference, elementwise, grouped_matmul, relative_error
 from .machine import describe_machine, last_level_cache_bytes
 from .model import TINY, TinyModel
 
@@ -61,6 +61,7 @@ class CpuBackend:
             "decode_attention": self._attention,
             "prefill_attention": self._attention,
             "elementwise": self._elementwise,
+            "grouped_gemm": self._grouped_gemm,
             "system": self._system,
             "step": self._step,
         }
@@ -117,6 +118,27 @@ class CpuBackend:
             return relative_error(a @ b.T, a.astype(np.float64) @ b.T.astype(np.float64))
 
         return {**self._time(calls), **self._verdict("gemm", error)}
+
+    def _grouped_gemm(self, point: Point) -> Mapping[str, Any]:
+        names = ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "n", "k")
+        tokens, experts, per_token, ranks, n, k = (point.integer(name) for name in names)
+        chosen = self.rng.random((tokens, experts)).argpartition(per_token - 1, axis=1)[:, :per_token]
+        counts = np.bincount(chosen.ravel(), minlength=experts)[: experts // ranks]
+        drawn = {"routed_rows": int(counts.sum()), "active_experts": int((counts > 0).sum())}
+        drawn["max_expert_rows"] = int(counts.max())
+        if not drawn["routed_rows"]:
+            return {"backend": None, **drawn, "error": "no token was routed to this rank"}
+        copies = min(4, self._copies(4.0 * k * (drawn["active_experts"] * n + drawn["routed_rows"])))
+        sets = [(self._random(drawn["routed_rows"], k), self._random(len(counts), n, k)) for _ in range(copies)]
+        calls: list[Call] = [partial(grouped_matmul, x, w, counts) for x, w in sets]
+
+        def error() -> float:
+            few = np.array([3, 0, 5])
+            x, w = self._random(8, 48), self._random(3, 40, 48)
+            owner = np.repeat(np.arange(3), few)
+            return relative_error(grouped_matmul(x, w, few), np.einsum("rk,rnk->rn", x, w[owner], dtype=np.float64))
+
+        return {**drawn, **self._time(calls), **self._verdict("grouped_gemm", error)}
 
     def _operands(self, batch: int, heads: int, kv_heads: int, rows: int, context: int, h: int) -> tuple[Array, ...]:
         query = self._random(batch, kv_heads, heads // kv_heads, rows, h)

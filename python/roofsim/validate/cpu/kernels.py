@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["attention", "attention_reference", "elementwise", "relative_error", "rms_norm", "rotary", "silu_mul"]
+__all__ = [
+    "attention",
+    "attention_reference",
+    "elementwise",
+    "grouped_matmul",
+    "relative_error",
+    "rms_norm",
+    "rotary",
+    "silu_mul",
+]
 
 Array = npt.NDArray[np.floating]
 
@@ -45,6 +54,26 @@ def attention_reference(query: Array, key: Array, value: Array) -> Array:
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         out[:, :, :, i] = np.einsum("bkgs,bksh->bkgh", weights, v[:, :, :seen])
+    return out
+
+
+def grouped_matmul(x: Array, w: Array, counts: npt.NDArray[np.integer]) -> Array:
+    """Multiply the rows of each expert by that expert's weights.
+
+    Parameters
+    ----------
+    x
+        [rows, k], sorted by expert.
+    w
+        [experts, n, k].
+    counts
+        Rows of each expert.
+    """
+    out = np.empty((x.shape[0], w.shape[1]), dtype=x.dtype)
+    ends = np.cumsum(counts)
+    for expert in np.flatnonzero(counts):
+        rows = slice(ends[expert] - counts[expert], ends[expert])
+        np.matmul(x[rows], w[expert].T, out=out[rows])
     return out
 
 

@@ -13,9 +13,11 @@ from .decode import measure_decode
 from .device import describe_device, import_torch, pci_bus_id
 from .elementwise import measure_elementwise
 from .gemm import measure_gemm
+from .moe import measure_grouped_gemm
 from .nvml import Nvml
 from .pool import OperandPool
 from .prefill import measure_prefill
+from .step import measure_step
 from .system import measure_system
 from .timing import Stopwatch
 
@@ -29,6 +31,8 @@ FAMILIES: dict[str, Measure] = {
     "decode_attention": measure_decode,
     "prefill_attention": measure_prefill,
     "elementwise": measure_elementwise,
+    "grouped_gemm": measure_grouped_gemm,
+    "step": measure_step,
 }
 FALLBACK_L2_BYTES = 64 << 20
 DATA_SHARE, DATA_LIMIT = 0.25, 32 << 30
@@ -77,6 +81,7 @@ class CudaBackend:
     def recover(self) -> bool:
         """Free cached memory; return whether the device still answers."""
         try:
+            self.bench.resident.clear()
             self.bench.release()
             probe = self.torch.ones(4, device="cuda")
             return bool(float(probe.sum()) == 4.0)
@@ -88,6 +93,9 @@ class CudaBackend:
         if point.family not in FAMILIES:
             raise ValueError(f"family = {point.family!r}: must be among {sorted(FAMILIES)}")
         with contextlib.suppress(Exception):
+            if point.family != "step" and self.bench.resident:
+                self.bench.resident.clear()
+                self.bench.release()
             if self.torch.cuda.memory_reserved() > RESERVED_SHARE * self.memory_bytes:
                 self.torch.cuda.empty_cache()
         yield from FAMILIES[point.family](self.bench, point)

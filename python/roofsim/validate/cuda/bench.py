@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,11 @@ class Candidate:
 
 @dataclass
 class Bench:
-    """The device in hand."""
+    """The device in hand.
+
+    Besides the tools of measuring it holds `resident`, the model whose steps are being measured, and `constants`,
+    readings that are taken once a run.
+    """
 
     torch: Any
     nvml: Nvml
@@ -51,6 +55,8 @@ class Bench:
     stopwatch: Stopwatch
     checks: Checks
     sms: int
+    resident: dict[Any, Any] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
 
     def dtype(self, name: str) -> Any:
         """Return torch's dtype for a format's name.

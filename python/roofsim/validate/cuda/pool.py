@@ -79,3 +79,8 @@ class OperandPool:
             start = 0
         self.scratch_cursor = (start + size + ALIGN_BYTES - 1) // ALIGN_BYTES * ALIGN_BYTES
         return self.scratch_block[start : start + size].view(dtype).view(shape)
+
+    def clear(self) -> None:
+        """Give the random data back; it is drawn anew when next needed."""
+        self.blocks.clear()
+        self.cursors.clear()

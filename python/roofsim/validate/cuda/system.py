@@ -197,6 +197,8 @@ def _sustained(bench: Bench, point: Point) -> Iterator[Row]:
     if half is not None and half[1] is not None and energy is not None:
         mean = (energy - half[1]) / (end - half[0])
     readings = {"sm_clock_mhz": statistics.median(clocks) or None, "power_w": mean or power, "power_reading_w": power}
+    # joules of one call, from the counter alone: the reading above is an average over the past second
+    work["energy_j"] = None if mean is None else mean * statistics.median(samples)
     state = {"temperature_c": bench.nvml.temperature_c(), "throttle_reasons": bench.nvml.throttle_reasons()}
     yield {"backend": name, **work, **_quantiles(samples), **readings, **state}
 
@@ -212,6 +214,7 @@ def _power_idle(bench: Bench, point: Point) -> Iterator[Row]:
     reading = bench.nvml.power_w()
     mean = None if before is None or after is None else (after - before) / (end - start)
     power = {"power_w": mean or reading, "power_reading_w": reading, "sm_clock_mhz": bench.nvml.clock_mhz()}
+    power["energy_j"] = None if before is None or after is None else after - before
     yield {"backend": "nvml", **_quantiles([end - start]), **power}
 
 

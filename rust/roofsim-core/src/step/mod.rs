@@ -4,11 +4,14 @@
 //! in the order of the operation list.
 
 mod compile;
+mod shapes;
 
 use crate::engine::Engine;
 use crate::ops::{AttentionOp, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use crate::roofline::OpCost;
 use crate::workload::Batch;
+
+pub use shapes::OpShape;
 
 /// Which rows an operation works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
