@@ -51,12 +51,31 @@ class SearchReport:
         """Return the report of a search from the counts of the core."""
         return cls("search", *counts)
 
+    @classmethod
+    def of_part(cls, method: object, rows: tuple[int, int] | None) -> SearchReport:
+        """Return the report of a scan of a range of rows; a search of one is refused."""
+        if _known(method) == "search":
+            raise SpecError("method", "'search'", "must be scan or auto for a range of rows: a search is of whole spaces")
+        start, stop = rows or (0, 0)
+        return cls.of_scan(max(0, stop - start))
 
-def searches(method: str, space: _core._Space, kept: object, objectives: Sequence[str]) -> bool:
-    """Whether a reduction that keeps ``kept`` rows shall search; refuses a method that is not known."""
+    @classmethod
+    def joined(cls, reports: Sequence[SearchReport]) -> SearchReport:
+        """Return the report of parts that were joined: counts add up."""
+        counts = [dataclasses.astuple(report)[1:] for report in reports]
+        method: Literal["scan", "search"] = "search" if any(r.method == "search" for r in reports) else "scan"
+        return cls(method, *map(sum, zip(*counts, strict=True)))
+
+
+def _known(method: object) -> str:
+    """Return a method that is known."""
     if method not in METHODS:
         raise SpecError("method", repr(method), f"must be one of {', '.join(METHODS)}")
-    if method != "auto":
+    return str(method)
+
+
+def searches(method: object, space: _core._Space, kept: int, objectives: Sequence[str]) -> bool:
+    """Whether a reduction that keeps ``kept`` rows shall search; refuses a method that is not known."""
+    if _known(method) != "auto":
         return method == "search"
-    # What is no count is refused by the reduction itself.
-    return isinstance(kept, int) and 0 < kept < 1 << 63 and _core._prefers_search(space, kept, list(objectives))
+    return kept < 1 << 63 and _core._prefers_search(space, kept, list(objectives))

@@ -23,14 +23,6 @@ impl Pareto {
         }
         objectives.iter().try_for_each(|objective| objective.check_objective("objectives"))
     }
-
-    /// The points of a front in row order.
-    pub(super) fn of(mut front: Front, objectives: &[Column]) -> Self {
-        front.points.sort_unstable_by_key(|(_, row)| *row);
-        let values =
-            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
-        Self { rows: front.points.into_iter().map(|(point, row)| (values(point), row)).collect() }
-    }
 }
 
 pub(super) const MOST: usize = 4;
@@ -63,6 +55,22 @@ impl Front {
         let start = self.points.partition_point(|(point, _)| point[0] < corner[0]);
         let mut equal = self.points.iter().skip(start).take_while(|(point, _)| point[0] == corner[0]);
         equal.any(|(point, row)| point == corner && *row < first_row) || self.beats(corner, objectives)
+    }
+
+    /// The values of one row, signed.
+    pub(super) fn point(objectives: &[Column], values: &[f64]) -> Point {
+        let mut point: Point = [0.0; MOST];
+        for ((slot, column), value) in point.iter_mut().zip(objectives).zip(values) {
+            *slot = column.direction().sign() * value;
+        }
+        point
+    }
+
+    pub(super) fn into_pareto(mut self, objectives: &[Column]) -> Pareto {
+        self.points.sort_unstable_by_key(|(_, row)| *row);
+        let values =
+            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
+        Pareto { rows: self.points.into_iter().map(|(point, row)| (values(point), row)).collect() }
     }
 
     pub(super) fn offer(&mut self, point: Point, row: u128) {
@@ -178,6 +186,6 @@ impl Space {
                 all.offer(point, row);
             }
         }
-        Ok(Pareto::of(all, objectives))
+        Ok(all.into_pareto(objectives))
     }
 }

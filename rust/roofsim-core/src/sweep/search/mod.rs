@@ -76,7 +76,7 @@ impl Space {
         Pareto::check(objectives)?;
         let goal = SharedFront::new(objectives);
         let report = driver::search(self, runner, &goal, filters, progress)?;
-        Ok((Pareto::of(goal.into_front(), objectives), report))
+        Ok((goal.into_front().into_pareto(objectives), report))
     }
 
     /// Whether a search for `kept` rows should take less time than a scan.
