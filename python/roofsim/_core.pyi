@@ -33,9 +33,9 @@ __all__ = [
     "_pareto",
     "_plan",
     "_prefers_search",
+    "_quantiles",
     "_search_pareto",
     "_search_top_k",
-    "_quantiles",
     "_select",
     "_sketch",
     "_sketch_quantiles",
@@ -401,6 +401,7 @@ def _search_pareto(
     num_threads: int,
     progress: _Progress | None,
 ) -> tuple[list[tuple[list[float], int]], _SearchReport]: ...
+
 _Request: TypeAlias = tuple[list[str], tuple[int, int] | None, int, _Progress | None]
 _Row: TypeAlias = tuple[float, int]
 _Point: TypeAlias = tuple[list[float], int]

@@ -55,7 +55,7 @@ class SearchReport:
     def of_part(cls, method: object, rows: tuple[int, int] | None) -> SearchReport:
         """Return the report of a scan of a range of rows; a search of one is refused."""
         if _known(method) == "search":
-            raise SpecError("method", "'search'", "must be scan or auto for a range of rows: a search is of whole spaces")
+            raise SpecError("method", "'search'", "must be scan or auto where rows are given: a part is scanned")
         start, stop = rows or (0, 0)
         return cls.of_scan(max(0, stop - start))
 

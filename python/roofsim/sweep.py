@@ -89,9 +89,7 @@ class TopK(_Rows):
         What finding them took.
     """
 
-    def __init__(
-        self, space: SweepSpace, by: str, k: int, rows: list[tuple[float, int]], report: SearchReport
-    ) -> None:
+    def __init__(self, space: SweepSpace, by: str, k: int, rows: list[tuple[float, int]], report: SearchReport) -> None:
         super().__init__(space, [row for _, row in rows])
         self.by = by
         self.k = k

@@ -204,3 +204,11 @@ def test_spaces_of_any_size_are_counted_and_searched_while_rows_have_numbers():
     for call in (lambda: larger.top_k(1, by="time_s"), lambda: larger[5], lambda: larger.run(["time_s"])):
         with pytest.raises(rs.CountOverflowError):
             call()
+
+
+def test_parts_are_scanned_and_their_reports_add_up():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 101), context_tokens=range(1, 101))
+    parts = [space.top_k(3, by="time_s", rows=range(start, start + 5_000)) for start in (0, 5_000)]
+    assert parts[0].merge(parts[1]).report == rs.SearchReport("scan", 10_000, 10_000)
+    with pytest.raises(rs.SpecError, match="method"):
+        space.top_k(3, by="time_s", rows=range(5_000), method="search")

@@ -116,7 +116,7 @@ pub(super) fn search<G: Goal>(
     })
 }
 
-impl<'a, G: Goal> Work<'a, G> {
+impl<G: Goal> Work<'_, G> {
     /// Runs a body on every thread while the calling one looks up.
     fn each_thread(
         &self,
