@@ -238,6 +238,14 @@ def test_more_rows_than_a_chunk_in_groups_and_parts():
     assert thirds[0].merge(*thirds[1:]).count == int((~np.ma.getmaskarray(table["time_s"])).sum())
 
 
+def test_a_row_without_a_result_has_no_weight_bytes():
+    # The same in every row of a combination, but null where the query is longer than the context.
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", context_tokens=[8, 64], query_tokens=[1, 16])
+    found = space.histogram("weight_bytes", 1)
+    assert (found.total, found.null) == (3, 1)
+    assert space.quantile_sketch("weight_bytes").null == 1
+
+
 def test_results_of_different_spaces_do_not_join():
     one = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 2])
     other = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 3])

@@ -7,7 +7,7 @@ use super::super::filter::Filter;
 use super::super::kernel::BLOCK;
 use super::super::part::Part;
 use super::super::space::Space;
-use super::{Kept, Reduction, Scan};
+use super::{Kept, Reduction, Scan, fill_known};
 use crate::error::{Error, Result};
 
 /// Rows per bin. A bin holds its lower edge and not its upper one, the last bin holds both.
@@ -52,7 +52,7 @@ impl Reduction for Bins<'_> {
         }
         let mut values = [0.0; BLOCK];
         let Some(values) = values.get_mut(..block.len) else { return };
-        block.fill(self.column, values);
+        fill_known(block, self.column, values);
         let last = self.edges.last().copied().unwrap_or(f64::NAN);
         for (&x, _) in values.iter().zip(mask).filter(|(_, m)| **m != 0) {
             // Edges at or below the value: 0 is below all, and the last edge belongs to the last bin.

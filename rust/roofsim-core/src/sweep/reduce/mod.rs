@@ -21,6 +21,7 @@ use super::kernel::{BLOCK, Mask};
 use super::part::{Part, parts, rows_of};
 use super::space::Space;
 use crate::error::Result;
+use crate::parallel::Status;
 
 pub use groups::{Group, Groups};
 pub use histogram::Histogram;
@@ -65,6 +66,18 @@ impl Kept {
         let mask = self.0.get_mut(..block.len).unwrap_or_default();
         keep_known(block, filters, mask);
         mask
+    }
+}
+
+/// Fills `values` with a column, NaN where a row has no result: also where the column is the same in all other rows.
+pub(super) fn fill_known(block: &Block<'_>, column: Column, values: &mut [f64]) {
+    block.fill(column, values);
+    if !column.is_always_known() && !block.table.all_valid {
+        for (row, value) in values.iter_mut().enumerate() {
+            if block.status(row) != Status::Ok {
+                *value = f64::NAN;
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::super::kernel::BLOCK;
 use super::super::part::{Part, rows_of};
 use super::super::space::Space;
 use super::histogram::check_numeric;
-use super::{Kept, Reduction, Scan};
+use super::{Kept, Reduction, Scan, fill_known};
 use crate::error::{Error, Result};
 
 /// Largest relative error of a [`Sketch`]'s quantile, for values in the range of normal floats.
@@ -142,7 +142,7 @@ impl Reduction for Digits<'_> {
         }
         let mut values = [0.0; BLOCK];
         let Some(values) = values.get_mut(..block.len) else { return };
-        block.fill(self.column, values);
+        fill_known(block, self.column, values);
         for (&x, _) in values.iter().zip(mask).filter(|(_, m)| **m != 0) {
             if x.is_nan() {
                 self.null += 1;
