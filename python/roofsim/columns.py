@@ -63,6 +63,13 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
             names = [*names, ""]
         return array, names, nullable
 
+    def _memory(self, rows: int, names: list[str]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
+        """Arrays to write a result of so many rows and these columns into."""
+        if self.num_rows != rows or list(self) != names or ROW in names:
+            rule = f"must hold {rows} rows of the columns {', '.join(names)}, in this order"
+            raise SpecError("out", repr(self), rule)
+        return [array for array, _, _ in self._columns.values()], self._null
+
     def __getitem__(self, name: str) -> np.ma.MaskedArray[Any, Any]:
         if name not in self._columns:
             raise KeyError(name)

@@ -226,9 +226,14 @@ def check_sweep_equals_step(
             _hold(table["status"][row] == "query_exceeds_context", f"row {row}: {q} new tokens of {s}")
             _hold(table["time_s"][row] is np.ma.masked, f"row {row} is not masked")
             continue
-        _hold(table["status"][row] == "ok", f"row {row} is {table['status'][row]}, but a deployment exists")
-        step = deployment.decode(batch_size=b, context_tokens=s) if q == 1 else None
-        step = step or deployment.prefill(prompt_tokens=s, batch_size=b, cached_tokens=s - q)
+        try:
+            step = deployment.decode(batch_size=b, context_tokens=s) if q == 1 else None
+            step = step or deployment.prefill(prompt_tokens=s, batch_size=b, cached_tokens=s - q)
+        except rs.SpecError as error:
+            _hold(table["status"][row] == "too_many_rows", f"row {row} is {table['status'][row]}, but {error}")
+            _hold(table["time_s"][row] is np.ma.masked, f"row {row} is not masked")
+            continue
+        _hold(table["status"][row] == "ok", f"row {row} is {table['status'][row]}, but a step exists")
         capacity = deployment.capacity(c["capacity_mode"], **{name: c[name] for name in _CAPACITY})
         in_flight = b * q * c["pipeline_parallel_size"] * c["data_parallel_size"]
         expected = {name: getattr(step, name) for name in _FROM_STEP} | {

@@ -35,11 +35,13 @@ pub enum Status {
     NoLink,
     /// More new tokens than the context holds.
     QueryExceedsContext,
+    /// More rows (batch size times new tokens) than a step may have.
+    TooManyRows,
 }
 
 impl Status {
     /// All of them; the position is the code used in columns.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::HeadsNotDivisible,
         Self::WidthNotDivisible,
@@ -48,6 +50,7 @@ impl Status {
         Self::FormatNotSupported,
         Self::NoLink,
         Self::QueryExceedsContext,
+        Self::TooManyRows,
     ];
 
     /// The name used in columns.
@@ -61,6 +64,7 @@ impl Status {
             Self::FormatNotSupported => "format_not_supported",
             Self::NoLink => "no_link",
             Self::QueryExceedsContext => "query_exceeds_context",
+            Self::TooManyRows => "too_many_rows",
         }
     }
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyRange, PyRangeMethods};
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
-use roofsim_core::sweep::{Axis, Column, ColumnKind, Filter, Output, Runner, Space, parse_filters};
+use roofsim_core::sweep::{Axis, Column, ColumnKind, Filter, Isa, Output, Runner, Space, parse_filters};
 
 use crate::accelerator::PyAccelerator;
 use crate::arguments::{count, each, kv_format, number, shown, text, weight_format};
@@ -99,6 +99,15 @@ pub(crate) fn detached<T: Send>(
         (_, Some(failure)) => Err(failure),
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(to_python(error)),
+    }
+}
+
+/// So many threads, on the instruction set that `ROOFSIM_INSTRUCTION_SET` names, or the widest there is.
+fn runner(num_threads: usize) -> PyResult<Runner> {
+    const NAME: &str = "ROOFSIM_INSTRUCTION_SET";
+    match std::env::var(NAME) {
+        Ok(name) if !name.is_empty() => Ok(Runner { num_threads, isa: Isa::parse(NAME, &name).python()? }),
+        _ => Ok(Runner::new(num_threads)),
     }
 }
 
@@ -198,6 +207,12 @@ impl PySpace {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Instruction sets that the loops were compiled for and this machine has, narrowest first.
+    #[staticmethod]
+    fn instruction_sets() -> Vec<&'static str> {
+        Isa::available().into_iter().map(Isa::name).collect()
+    }
+
     /// Lengths of all axes in row order; their product is the number of configurations.
     fn axis_lengths(&self) -> Vec<usize> {
         let s = &self.inner;
@@ -267,8 +282,8 @@ impl PySpace {
         let mut null = null.extract::<PyReadwriteArray1<'_, bool>>()?;
         let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
         let null = null.as_slice_mut()?;
-        let meta =
-            detached(py, progress, |tick| self.inner.run(Runner::new(num_threads), &columns, outputs, null, tick))?;
+        let runner = runner(num_threads)?;
+        let meta = detached(py, progress, |tick| self.inner.run(runner, &columns, outputs, null, tick))?;
         Ok(meta.into_iter().map(|column| column.names).collect())
     }
 
@@ -285,8 +300,8 @@ impl PySpace {
         let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
         let column = Column::parse("by", by).python()?;
         let filters = self.filters(&filters)?;
-        let best =
-            detached(py, progress, |tick| self.inner.top_k(Runner::new(num_threads), k, column, &filters, tick))?;
+        let runner = runner(num_threads)?;
+        let best = detached(py, progress, |tick| self.inner.top_k(runner, k, column, &filters, tick))?;
         Ok(best.rows)
     }
 
@@ -301,8 +316,8 @@ impl PySpace {
     ) -> PyResult<Vec<(Vec<f64>, u128)>> {
         let objectives = parse_columns("objectives", &objectives)?;
         let filters = self.filters(&filters)?;
-        let front =
-            detached(py, progress, |tick| self.inner.pareto(Runner::new(num_threads), &objectives, &filters, tick))?;
+        let runner = runner(num_threads)?;
+        let front = detached(py, progress, |tick| self.inner.pareto(runner, &objectives, &filters, tick))?;
         Ok(front.rows)
     }
 }

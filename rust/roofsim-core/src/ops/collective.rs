@@ -101,7 +101,20 @@ impl CollectiveOp {
 
     /// Cost for a buffer of `rows` rows.
     pub fn cost(&self, rows: u64) -> OpCost {
-        let buffer = rows as f64 * self.bytes_per_row;
+        self.evaluate(rows as f64)
+    }
+
+    /// Times of many row counts at once.
+    #[inline(always)]
+    pub(crate) fn times(&self, rows: &[f64], out: &mut [f64]) {
+        for (t, &m) in out.iter_mut().zip(rows) {
+            *t = self.evaluate(m).time_s;
+        }
+    }
+
+    #[inline(always)]
+    fn evaluate(&self, rows: f64) -> OpCost {
+        let buffer = rows * self.bytes_per_row;
         let best = |latency_s: f64, seconds_per_byte: f64| {
             let [x, y] = self.algorithms.map(|(hops, share)| (hops * latency_s, share * buffer * seconds_per_byte));
             if x.0 + x.1 <= y.0 + y.1 { x } else { y }

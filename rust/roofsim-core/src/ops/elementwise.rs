@@ -35,7 +35,20 @@ impl ElementwiseOp {
 
     /// Cost of `rows` rows.
     pub fn cost(&self, rows: u64) -> OpCost {
-        let bytes = self.fixed_bytes + rows as f64 * self.bytes_per_row;
+        self.evaluate(rows as f64)
+    }
+
+    /// Times of many row counts at once.
+    #[inline(always)]
+    pub(crate) fn times(&self, rows: &[f64], out: &mut [f64]) {
+        for (t, &m) in out.iter_mut().zip(rows) {
+            *t = self.evaluate(m).time_s;
+        }
+    }
+
+    #[inline(always)]
+    fn evaluate(&self, rows: f64) -> OpCost {
+        let bytes = self.fixed_bytes + rows * self.bytes_per_row;
         let ideal_s = bytes * self.ideal_seconds_per_byte;
         let memory_s = bytes * self.seconds_per_byte;
         OpCost {

@@ -12,6 +12,14 @@ const TILES: [(f64, f64); 6] =
 /// Ways to split the inner dimension.
 const SPLITS: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
 
+/// Row counts evaluated together.
+const LANES: usize = 64;
+
+/// Every tile with every split, as positions.
+fn candidates() -> impl Iterator<Item = (usize, usize)> {
+    (0..TILES.len()).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
+}
+
 /// A compiled GEMM: everything but the number of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GemmOp {
@@ -131,13 +139,20 @@ impl GemmOp {
                 }
             }
             Resolved::Tiled(tiled) => {
-                out.fill(f64::INFINITY);
-                for tile in 0..TILES.len() {
-                    for split in 0..SPLITS.len() {
+                for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(LANES)) {
+                    out.fill(f64::INFINITY);
+                    let (least, most) =
+                        rows.iter().fold((f64::INFINITY, 0.0), |(a, b), &m| (smaller(a, m), larger(b, m)));
+                    let time_s = |(tile, split): (usize, usize), m: f64| {
+                        let parts = tiled.candidate(tile, split, m, self.weight_bytes + m * self.bytes_per_row);
+                        norm4(parts.compute_s, parts.memory_s) + parts.overhead_s
+                    };
+                    // Every candidate is monotone in the rows, rounding included: one that for the fewest rows takes
+                    // as long as another for the most is nowhere below it.
+                    let limit_s = candidates().fold(f64::INFINITY, |best, at| smaller(time_s(at, most), best));
+                    for at in candidates().filter(|&at| time_s(at, least) <= limit_s) {
                         for (t, &m) in out.iter_mut().zip(rows) {
-                            let bytes = self.weight_bytes + m * self.bytes_per_row;
-                            let parts = tiled.candidate(tile, split, m, bytes);
-                            *t = smaller(norm4(parts.compute_s, parts.memory_s) + parts.overhead_s, *t);
+                            *t = smaller(time_s(at, m), *t);
                         }
                     }
                 }

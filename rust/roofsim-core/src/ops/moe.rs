@@ -23,6 +23,26 @@ pub fn expected_distinct_experts(num_experts: u64, experts_per_token: u64, num_t
     experts * (1.0 - power)
 }
 
+/// Row counts evaluated together.
+const LANES: usize = 64;
+
+/// [`expected_distinct_experts`] of many numbers of tokens: the squares are the same for all of them.
+#[inline(always)]
+fn expected_distinct(num_experts: u64, experts_per_token: u64, num_tokens: &[u64; LANES]) -> [f64; LANES] {
+    let experts = num_experts as f64;
+    let mut base = (num_experts - experts_per_token.min(num_experts)) as f64 / experts;
+    let mut power = [1.0_f64; LANES];
+    let bits = u64::BITS - num_tokens.iter().fold(0, |all, n| all | n).leading_zeros();
+    for bit in 0..bits {
+        for (power, tokens) in power.iter_mut().zip(num_tokens) {
+            let raised = *power * base;
+            *power = if (tokens >> bit) & 1 == 1 { raised } else { *power };
+        }
+        base *= base;
+    }
+    power.map(|power| experts * (1.0 - power))
+}
+
 /// Rows of one expert's tile in the grouped kernel.
 const TILE_ROWS: f64 = 64.0;
 /// Outputs of one expert's tile.
@@ -110,13 +130,40 @@ impl GroupedGemmOp {
     pub fn cost(&self, rows: u64) -> OpCost {
         let shape = &self.shape;
         let tokens = rows.saturating_mul(shape.token_replicas);
-        let ranks = shape.expert_ranks as f64;
         let hit = match shape.active_experts {
             Some(active) => active as f64,
             None => expected_distinct_experts(shape.num_experts, shape.experts_per_token, tokens),
         };
+        self.evaluate(tokens as f64, hit)
+    }
+
+    /// Times of many row counts at once.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers up to 2^53")]
+    pub(crate) fn times(&self, rows: &[f64], out: &mut [f64]) {
+        let shape = &self.shape;
+        for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(LANES)) {
+            let mut tokens = [0; LANES];
+            for (tokens, &m) in tokens.iter_mut().zip(rows) {
+                *tokens = (m as u64).saturating_mul(shape.token_replicas);
+            }
+            let hit = match shape.active_experts {
+                Some(active) => [active as f64; LANES],
+                None => expected_distinct(shape.num_experts, shape.experts_per_token, &tokens),
+            };
+            for ((t, &tokens), &hit) in out.iter_mut().zip(&tokens).zip(&hit) {
+                *t = self.evaluate(tokens as f64, hit).time_s;
+            }
+        }
+    }
+
+    /// Cost of so many tokens of all replicas that hit so many experts.
+    #[inline(always)]
+    fn evaluate(&self, tokens: f64, hit: f64) -> OpCost {
+        let shape = &self.shape;
+        let ranks = shape.expert_ranks as f64;
         let active = hit / ranks;
-        let routed = tokens as f64 * shape.experts_per_token as f64 / ranks;
+        let routed = tokens * shape.experts_per_token as f64 / ranks;
         let weight_bytes = active * self.expert_bytes;
         let row_bytes = routed * self.bytes_per_routed_row;
         let flops = routed * self.flops_per_routed_row;
@@ -168,6 +215,7 @@ impl Resolved {
     }
 
     /// `(compute, memory)` seconds of the loaded law.
+    #[inline(always)]
     fn parts(&self, active: f64, routed: f64, weight_bytes: f64, row_bytes: f64, flops: f64) -> (f64, f64) {
         let Self::Loaded {
             seconds_per_byte,

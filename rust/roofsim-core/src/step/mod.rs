@@ -82,6 +82,18 @@ impl RowOp {
             Self::Collective(op) => op.cost(rows),
         }
     }
+
+    /// Times for many row counts (whole numbers up to 2^53): the same bits as [`Self::cost`], in loops over rows that
+    /// the compiler vectorises. Inlined into every copy of the sweep's loops.
+    #[inline(always)]
+    pub(crate) fn times(&self, rows: &[f64], out: &mut [f64]) {
+        match self {
+            Self::Gemm(op) => op.times(rows, out),
+            Self::GroupedGemm(op) => op.times(rows, out),
+            Self::Elementwise(op) => op.times(rows, out),
+            Self::Collective(op) => op.times(rows, out),
+        }
+    }
 }
 
 impl CompiledStep {

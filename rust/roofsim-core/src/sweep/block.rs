@@ -1,6 +1,7 @@
 //! A block: up to a few hundred neighbouring rows of one combination and batch size, evaluated together.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use super::column::Column;
 use super::combination::{tokens_per_s, usd_per_mtok};
@@ -25,12 +26,12 @@ pub(super) struct Place<'a> {
     /// First pair of the block in the table, and the number of pairs.
     pub(super) first: usize,
     pub(super) len: usize,
-    /// Position of the first pair in the line: says which number of query tokens comes first.
-    pub(super) first_pair: usize,
     /// Subtotals of this batch size, one per number of query tokens.
     pub(super) rows_s: &'a [f64],
     /// The same with all parts; empty unless asked for.
     pub(super) rows_cost: &'a [OpCost],
+    /// The most new tokens of a request that a step of this batch size may have.
+    pub(super) most_query_tokens: f64,
 }
 
 /// Evaluated rows.
@@ -38,6 +39,7 @@ pub(super) struct Place<'a> {
 pub(super) struct Block<'a> {
     place: Place<'a>,
     time_s: &'a [f64],
+    earliest: f64,
     costs: OnceCell<Vec<OpCost>>,
 }
 
@@ -83,28 +85,37 @@ impl OfTime {
 impl<'a> Block<'a> {
     /// Evaluates the time of every row into `time`, which has one place for each.
     pub(super) fn evaluate(place: Place<'a>, time: &'a mut [f64]) -> Self {
-        if let Ok((deployment, _)) = &place.combination.runs {
-            match place.rows_s {
-                [one] => time.fill(*one),
-                several => {
-                    let cycle = several.iter().cycle().skip(place.first_pair % several.len().max(1));
-                    time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
-                }
-            }
-            let batch = place.batch_size as f64;
-            for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
-                kernel::add_attention(place.isa, &entry.op.law, entry.count as f64, batch, loads, place.first, time);
-            }
-        } else {
+        let Ok((deployment, _)) = &place.combination.runs else {
             time.fill(0.0);
+            return Self { place, time_s: time, earliest: 0.0, costs: OnceCell::new() };
+        };
+        let mut start = match place.rows_s {
+            [one] => Some(*one),
+            several => {
+                let cycle = several.iter().cycle().skip(place.first % several.len().max(1));
+                time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
+                None
+            }
+        };
+        let mut earliest = None;
+        let batch = place.batch_size as f64;
+        for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
+            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, place.first));
+            let least = kernel::add_attention(place.isa, law, count, batch, loads, start.take(), time);
+            earliest = Some(least);
         }
-        Self { place, time_s: time, costs: OnceCell::new() }
+        // A model without attention.
+        if let Some(start) = start {
+            time.fill(start);
+        }
+        let earliest = earliest.unwrap_or_else(|| kernel::earliest(place.isa, time));
+        Self { place, time_s: time, earliest, costs: OnceCell::new() }
     }
 
     /// How a column follows from time in this block, where only the time varies and every row has a result.
     pub(super) fn of_time(&self, column: Column) -> Option<OfTime> {
         let queries = self.table.query_tokens.get(self.first).filter(|_| self.rows_s.len() == 1)?;
-        if !self.table.all_valid {
+        if !self.all_valid() {
             return None;
         }
         match column {
@@ -140,18 +151,18 @@ impl<'a> Block<'a> {
     }
 
     /// What runs.
-    fn runs(&self) -> Option<&'a (Deployment, Capacity)> {
+    fn runs(&self) -> Option<&'a (Arc<Deployment>, Capacity)> {
         self.combination.runs.as_ref().ok()
     }
 
     /// Whether any time is at most `latest`.
     pub(super) fn any_until(&self, latest: f64) -> bool {
-        kernel::any_until(self.isa, self.time_s, latest)
+        self.earliest <= latest
     }
 
     /// Least time of the rows.
-    pub(super) fn earliest(&self) -> f64 {
-        kernel::earliest(self.isa, self.time_s)
+    pub(super) const fn earliest(&self) -> f64 {
+        self.earliest
     }
 
     /// Whether any row has a result.
@@ -163,11 +174,30 @@ impl<'a> Block<'a> {
     pub(super) fn valid(&self, mask: &mut [Mask]) {
         if self.runs().is_none() {
             mask.fill(0);
-        } else if self.table.all_valid {
+        } else if self.all_valid() {
             mask.fill(Mask::MAX);
         } else {
-            let kept = mask.iter_mut().zip(self.pairs(&self.table.valid));
-            kept.for_each(|(m, &valid)| *m = if valid { Mask::MAX } else { 0 });
+            mask.iter_mut().enumerate().for_each(|(row, m)| *m = if self.is_valid(row) { Mask::MAX } else { 0 });
+        }
+    }
+
+    /// Whether every pair of the block is one that a step may have.
+    pub(super) fn all_valid(&self) -> bool {
+        self.table.all_valid && self.table.most_query_tokens <= self.most_query_tokens
+    }
+
+    /// Whether the pair of a row is one that a step may have.
+    fn is_valid(&self, row: usize) -> bool {
+        self.status_of_pair(row) == Status::Ok
+    }
+
+    fn status_of_pair(&self, row: usize) -> Status {
+        if self.pairs(&self.table.valid).get(row) == Some(&false) {
+            Status::QueryExceedsContext
+        } else if self.pairs(&self.table.query_tokens).get(row).is_some_and(|&query| query > self.most_query_tokens) {
+            Status::TooManyRows
+        } else {
+            Status::Ok
         }
     }
 
@@ -175,8 +205,7 @@ impl<'a> Block<'a> {
     pub(super) fn status(&self, row: usize) -> Status {
         match &self.combination.runs {
             Err(status) => *status,
-            Ok(_) if self.pairs(&self.table.valid).get(row) == Some(&false) => Status::QueryExceedsContext,
-            Ok(_) => Status::Ok,
+            Ok(_) => self.status_of_pair(row),
         }
     }
 
@@ -187,7 +216,7 @@ impl<'a> Block<'a> {
             let queries = self.rows_cost.len().max(1);
             let batch = self.batch_size as f64;
             let cost = |row: usize| {
-                let mut cost = self.rows_cost.get((self.first_pair + row) % queries).copied().unwrap_or_default();
+                let mut cost = self.rows_cost.get((self.first + row) % queries).copied().unwrap_or_default();
                 for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
                     let load = loads.at(self.first + row).times(batch);
                     cost.add(entry.count as f64, &entry.op.cost(&load));
@@ -237,9 +266,9 @@ impl<'a> Block<'a> {
             Column::Status => out.iter_mut().enumerate().for_each(|(j, x)| *x = f64::from(self.status(j) as u8)),
             _ => {
                 self.fill_result(column, out);
-                if !self.table.all_valid {
-                    let pairs = out.iter_mut().zip(self.pairs(&self.table.valid));
-                    pairs.for_each(|(x, &valid)| *x = if valid { *x } else { f64::NAN });
+                if !self.all_valid() {
+                    let rows = out.iter_mut().enumerate();
+                    rows.for_each(|(row, x)| *x = if self.is_valid(row) { *x } else { f64::NAN });
                 }
             }
         }
@@ -248,16 +277,10 @@ impl<'a> Block<'a> {
     fn fill_result(&self, column: Column, out: &mut [f64]) {
         let time = self.time_s();
         match column {
-            Column::TokensPerS => self.rate(self.sequences(), out),
-            Column::TokensPerSPerUser => self.rate(1.0, out),
+            Column::TokensPerS => self.rate(self.sequences(), 1.0, out),
+            Column::TokensPerSPerUser => self.rate(1.0, 1.0, out),
             Column::TokensPerSPerGpu => {
-                self.rate(self.sequences(), out);
-                let devices = self.combination.layout.num_devices() as f64;
-                if devices > 1.0 {
-                    for x in out.iter_mut() {
-                        *x /= devices;
-                    }
-                }
+                self.rate(self.sequences(), self.combination.layout.num_devices() as f64, out);
             }
             Column::TimeS => out.copy_from_slice(time),
             Column::UsdPerMtok => match self.usd_per_second() {
@@ -281,15 +304,15 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// `out = numerator x query tokens / time`.
-    fn rate(&self, numerator: f64, out: &mut [f64]) {
+    /// `out = numerator x query tokens / time / devices`.
+    fn rate(&self, numerator: f64, devices: f64, out: &mut [f64]) {
         let queries = self.pairs(&self.table.query_tokens);
         if self.rows_s.len() == 1 {
             let q = queries.first().copied().unwrap_or(1.0);
-            kernel::divide(self.isa, numerator * q, self.time_s(), out);
+            kernel::divide(self.isa, numerator * q, self.time_s(), devices, out);
         } else {
             let rows = out.iter_mut().zip(self.time_s()).zip(queries);
-            rows.for_each(|((x, &t), &q)| *x = tokens_per_s(numerator, q, t));
+            rows.for_each(|((x, &t), &q)| *x = tokens_per_s(numerator, q, t) / devices);
         }
     }
 }

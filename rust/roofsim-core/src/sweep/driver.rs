@@ -5,7 +5,7 @@
 //! depend on the number of threads.
 
 use std::ops::{ControlFlow, Range};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,14 @@ use super::kernel::{BLOCK, Isa};
 use super::space::Space;
 use super::tables::Tables;
 use crate::error::{Error, Result};
+use crate::workload::MAX_TOKENS;
 
-/// Pairs of a chunk: their tables stay in the second-level cache.
+/// Pairs of a chunk, where a line has more: their tables stay in the second-level cache.
 const CHUNK_PAIRS: usize = 8 * BLOCK;
 /// Batch sizes of a chunk.
-const CHUNK_BATCHES: usize = 1 << 12;
-/// Rows of a chunk of whole lines, at least one line.
-const CHUNK_ROWS: usize = 1 << 16;
+const CHUNK_BATCHES: usize = 256;
+/// Batch sizes times numbers of query tokens of a chunk.
+const CHUNK_ROW_COUNTS: usize = 1 << 15;
 /// How often the calling thread looks up.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -30,6 +31,10 @@ pub type Progress<'a> = dyn FnMut(u128, u128) -> ControlFlow<()> + 'a;
 
 /// Sees blocks and keeps what it wants.
 pub(super) trait Visitor: Send {
+    /// Whether the blocks of a chunk come line by line; otherwise all batch sizes come for the same pairs, whose tables
+    /// then stay in the first-level cache.
+    const BY_LINE: bool = false;
+
     /// Sees one block.
     fn visit(&mut self, block: &Block<'_>);
 }
@@ -50,78 +55,110 @@ impl Runner {
     }
 }
 
-/// One piece of work: some batch sizes and some pairs of one combination.
+/// One piece of work: some batch sizes over some (context, query) pairs of one combination. In a line its pairs are
+/// neighbours: it has all query tokens, or one context.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {
     pub(super) combination: u64,
     pub(super) batches: Range<usize>,
-    pub(super) pairs: Range<usize>,
+    pub(super) contexts: Range<usize>,
+    pub(super) queries: Range<usize>,
 }
 
-/// The chunks of a space.
+/// An axis cut into pieces.
+#[derive(Debug, Clone, Copy)]
+struct Pieces {
+    size: usize,
+    of: usize,
+}
+
+impl Pieces {
+    fn new(size: usize, of: usize) -> Self {
+        Self { size: size.clamp(1, of.max(1)), of }
+    }
+
+    const fn count(self) -> u64 {
+        self.of.div_ceil(self.size) as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "positions on an axis")]
+    fn at(self, index: u64) -> Range<usize> {
+        let start = index as usize * self.size;
+        start..(start + self.size).min(self.of)
+    }
+}
+
+/// The chunks of a space, fixed by the space alone.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    num_batches: usize,
-    num_pairs: usize,
-    batches_per_chunk: usize,
-    pairs_per_chunk: usize,
+    batches: Pieces,
+    contexts: Pieces,
+    queries: Pieces,
     num_combinations: u64,
 }
 
 impl Plan {
-    /// Chunks for reductions: pairs whose tables stay in cache, all batch sizes over them.
-    pub(super) fn blocks(space: &Space) -> Result<Self> {
-        let batches = (CHUNK_BATCHES / space.query_tokens.len().max(1)).max(1);
-        Self::new(space, |_, pairs| (batches, CHUNK_PAIRS.min(pairs)))
-    }
-
-    /// Chunks of whole lines: contiguous rows in order.
-    pub(super) fn lines(space: &Space) -> Result<Self> {
-        Self::new(space, |_, pairs| ((CHUNK_ROWS / pairs).max(1), pairs))
-    }
-
-    fn new(space: &Space, size: impl Fn(usize, usize) -> (usize, usize)) -> Result<Self> {
-        let too_long = || Error::overflow("context_tokens", "contexts x query_tokens", "must stay below 2^63");
-        let num_batches = space.batch_size.len();
-        let num_pairs = space.context_tokens.len().checked_mul(space.query_tokens.len()).ok_or_else(too_long)?;
-        let (batches, pairs) = size(num_batches, num_pairs);
-        let num_combinations = space.num_combinations().unwrap_or(u64::MAX);
-        let plan = Self {
-            num_batches,
-            num_pairs,
-            batches_per_chunk: batches.min(num_batches),
-            pairs_per_chunk: pairs,
+    /// Cuts so that the tables of a chunk stay small, however long the axes are.
+    fn of(batches: usize, contexts: usize, queries: usize, num_combinations: u64) -> Self {
+        let pieces = Pieces::new(CHUNK_PAIRS, queries);
+        Self {
+            batches: Pieces::new(CHUNK_BATCHES.min(CHUNK_ROW_COUNTS / pieces.size), batches),
+            contexts: Pieces::new(CHUNK_PAIRS / queries.max(1), contexts),
+            queries: pieces,
             num_combinations,
-        };
-        let chunks = (plan.batch_chunks() as u64).checked_mul(plan.pair_chunks() as u64);
-        chunks.and_then(|n| n.checked_mul(num_combinations)).ok_or_else(too_long)?;
+        }
+    }
+
+    pub(super) fn new(space: &Space) -> Result<Self> {
+        let (contexts, queries) = (space.context_tokens.len(), space.query_tokens.len());
+        let combinations = space.num_combinations().unwrap_or(u64::MAX);
+        let plan = Self::of(space.batch_size.len(), contexts, queries, combinations);
+        let counts = [plan.batches.count(), plan.contexts.count(), plan.queries.count(), plan.num_combinations];
+        let chunks = counts.iter().try_fold(1_u64, |product, &count| product.checked_mul(count));
+        chunks.filter(|&n| n < u64::MAX / 2).ok_or_else(|| {
+            Error::overflow("configurations", "product of the axes", "must take fewer than 2^63 chunks of 2^19 rows")
+        })?;
         Ok(plan)
     }
 
-    fn batch_chunks(&self) -> usize {
-        self.num_batches.div_ceil(self.batches_per_chunk)
+    /// Whether the rows of a chunk are neighbours in the space.
+    pub(super) const fn has_whole_lines(&self) -> bool {
+        self.contexts.size == self.contexts.of && self.queries.size == self.queries.of
     }
 
-    fn pair_chunks(&self) -> usize {
-        self.num_pairs.div_ceil(self.pairs_per_chunk)
+    /// Pairs of each part of a line that chunks cut it into, in order.
+    pub(super) fn parts_of_line(&self) -> impl Iterator<Item = usize> + use<> {
+        let (contexts, queries) = (self.contexts, self.queries);
+        (0..contexts.count()).flat_map(move |context| {
+            (0..queries.count()).map(move |query| contexts.at(context).len() * queries.at(query).len())
+        })
     }
 
-    pub(super) fn num_chunks(&self) -> u64 {
-        self.num_combinations * self.batch_chunks() as u64 * self.pair_chunks() as u64
+    /// Which part of its lines a chunk has.
+    pub(super) const fn part(&self, chunk: &Chunk) -> usize {
+        let queries = self.queries.of.div_ceil(self.queries.size);
+        chunk.contexts.start / self.contexts.size * queries + chunk.queries.start / self.queries.size
     }
 
-    /// Combinations, then batch sizes, then pairs: contiguous rows wherever chunks are whole lines.
-    #[expect(clippy::cast_possible_truncation, reason = "remainders of usize counts")]
+    pub(super) const fn num_chunks(&self) -> u64 {
+        self.batches.count() * self.contexts.count() * self.queries.count() * self.num_combinations
+    }
+
+    /// Combinations, then query tokens, then contexts, then batch sizes, so that tables of loads are used up before the
+    /// next one is made. Long axes of query tokens have larger tables of rows than of loads: there contexts come last.
     pub(super) fn chunk(&self, index: u64) -> Chunk {
-        let (pair_chunks, batch_chunks) = (self.pair_chunks() as u64, self.batch_chunks() as u64);
-        let piece = |at: u64, size: usize, of: usize| {
-            let start = at as usize * size;
-            start..(start + size).min(of)
+        let (batches, contexts, queries) = (self.batches.count(), self.contexts.count(), self.queries.count());
+        let (inner, outer) = if queries > 1 {
+            (index / contexts % batches, index % contexts)
+        } else {
+            (index % batches, index / batches % contexts)
         };
+        let index = index / (batches * contexts);
         Chunk {
-            combination: index / (pair_chunks * batch_chunks),
-            batches: piece(index / pair_chunks % batch_chunks, self.batches_per_chunk, self.num_batches),
-            pairs: piece(index % pair_chunks, self.pairs_per_chunk, self.num_pairs),
+            combination: index / queries,
+            batches: self.batches.at(inner),
+            contexts: self.contexts.at(outer),
+            queries: self.queries.at(index % queries),
         }
     }
 }
@@ -131,7 +168,6 @@ struct Work<'a> {
     space: &'a Space,
     isa: Isa,
     tables: Tables<'a>,
-    stop: AtomicBool,
     needs_costs: bool,
 }
 
@@ -144,13 +180,13 @@ impl Runner {
         progress: &mut Progress<'_>,
         fresh: impl Fn() -> V,
     ) -> Result<Vec<V>> {
-        let plan = Plan::blocks(space)?;
+        let plan = Plan::new(space)?;
         let visitors = Mutex::new(Vec::new());
         let idle: Mutex<Vec<V>> = Mutex::new((0..self.threads(&plan)).map(|_| fresh()).collect());
         let next = AtomicU64::new(0);
         self.run(space, &plan, columns, progress, |work, report| {
             let Some(mut visitor) = idle.lock().ok().and_then(|mut idle| idle.pop()) else { return };
-            while !work.stop.load(Ordering::Relaxed) {
+            while !work.tables.stop.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= plan.num_chunks() {
                     break;
@@ -166,18 +202,18 @@ impl Runner {
         visitors.into_inner().map_err(|_| Error::Interrupted)
     }
 
-    /// Shows every block of whole lines to the visitor that `next` hands out for its chunk, in any order.
-    pub(super) fn each_line<V: Visitor>(
+    /// Shows every block to the visitor that `next` hands out for its chunk; chunks are handed out in order.
+    pub(super) fn each_chunk<V: Visitor>(
         self,
         space: &Space,
+        plan: &Plan,
         columns: &[Column],
         progress: &mut Progress<'_>,
         next: impl FnMut(&Chunk) -> V + Send,
     ) -> Result<()> {
-        let plan = Plan::lines(space)?;
         let queue = Mutex::new((0_u64, next));
-        self.run(space, &plan, columns, progress, |work, report| {
-            while !work.stop.load(Ordering::Relaxed) {
+        self.run(space, plan, columns, progress, |work, report| {
+            while !work.tables.stop.load(Ordering::Relaxed) {
                 let Ok(mut queue) = queue.lock() else { return };
                 if queue.0 >= plan.num_chunks() {
                     return;
@@ -210,7 +246,6 @@ impl Runner {
             space,
             isa: self.isa,
             tables: Tables::new(space, self.isa),
-            stop: AtomicBool::new(false),
             needs_costs: columns.iter().any(|c| c.needs_costs()),
         };
         let total = space.num_configurations().unwrap_or(u128::MAX);
@@ -222,7 +257,7 @@ impl Runner {
             }
             drop(sender);
             let result = supervise(&receiver, &mut 0, total, progress);
-            work.stop.store(true, Ordering::Relaxed);
+            work.tables.stop.store(true, Ordering::Relaxed);
             result
         })
     }
@@ -230,51 +265,54 @@ impl Runner {
 
 impl Work<'_> {
     /// Shows the blocks of a chunk to a visitor; returns the number of rows.
-    fn chunk(&self, chunk: &Chunk, visitor: &mut impl Visitor) -> Result<u128> {
+    fn chunk<V: Visitor>(&self, chunk: &Chunk, visitor: &mut V) -> Result<u128> {
         let combination = self.tables.combination(chunk.combination)?;
-        let table = self.tables.pairs(chunk.combination, &combination, &chunk.pairs)?;
-        let queries = self.space.query_tokens.len();
+        let table = self.tables.pairs(chunk, &combination)?;
         let (rows, costs) = match &combination.runs {
             Err(_) => (None, None),
             Ok((deployment, _)) => {
-                let rows = self.tables.rows(chunk.combination, deployment, &chunk.batches)?;
-                let costs = self.needs_costs.then(|| self.tables.costs(chunk.combination, deployment, &chunk.batches));
+                let rows = self.tables.rows(chunk, deployment)?;
+                let costs = self.needs_costs.then(|| self.tables.costs(chunk, deployment));
                 (Some(rows), costs.transpose()?)
             }
         };
-        let of_batch = |at: usize| at * queries..(at + 1) * queries;
-        let pairs_of_line = self.space.context_tokens.len() as u128 * queries as u128;
-        let first_line = u128::from(chunk.combination) * self.space.batch_size.len() as u128;
-        let mut place = Place {
-            space: self.space,
-            combination: &combination,
-            isa: self.isa,
-            first_row: 0,
-            batch_size: 0,
-            table: &table,
-            first: 0,
-            len: 0,
-            first_pair: 0,
-            rows_s: &[],
-            rows_cost: &[],
-        };
-        let num_pairs = chunk.pairs.len();
+        let queries = chunk.queries.len();
+        let all_queries = self.space.query_tokens.len() as u128;
+        let pairs_of_line = self.space.context_tokens.len() as u128 * all_queries;
+        let line = u128::from(chunk.combination) * self.space.batch_size.len() as u128 + chunk.batches.start as u128;
+        let first_row = line * pairs_of_line + chunk.contexts.start as u128 * all_queries + chunk.queries.start as u128;
+        let num_pairs = chunk.contexts.len() * queries;
         let mut time = [0.0; BLOCK];
-        for first in (0..num_pairs).step_by(BLOCK) {
-            for (at, batch) in chunk.batches.clone().enumerate() {
-                if at % 64 == 0 && self.stop.load(Ordering::Relaxed) {
-                    return Err(Error::Interrupted);
-                }
-                place.first = first;
-                place.first_pair = chunk.pairs.start + first;
-                place.len = BLOCK.min(num_pairs - first);
-                place.batch_size = self.space.batch_size.at(batch);
-                place.first_row = (first_line + batch as u128) * pairs_of_line + place.first_pair as u128;
-                place.rows_s = rows.as_ref().and_then(|r| r.get(of_batch(at))).unwrap_or(&[]);
-                place.rows_cost = costs.as_ref().and_then(|c| c.get(of_batch(at))).unwrap_or(&[]);
-                if let Some(time) = time.get_mut(..place.len) {
-                    visitor.visit(&Block::evaluate(place, time));
-                }
+        let mut show = |first: usize, at: usize| -> Result<()> {
+            self.tables.check_stop()?;
+            let of_batch = at * queries..(at + 1) * queries;
+            let len = BLOCK.min(num_pairs - first);
+            let batch_size = self.space.batch_size.at(chunk.batches.start + at);
+            let place = Place {
+                space: self.space,
+                combination: &combination,
+                isa: self.isa,
+                first_row: first_row + at as u128 * pairs_of_line + first as u128,
+                batch_size,
+                table: &table,
+                first,
+                len,
+                rows_s: rows.as_ref().and_then(|r| r.get(of_batch.clone())).unwrap_or(&[]),
+                rows_cost: costs.as_ref().and_then(|c| c.get(of_batch)).unwrap_or(&[]),
+                most_query_tokens: (MAX_TOKENS / batch_size) as f64,
+            };
+            if let Some(time) = time.get_mut(..len) {
+                visitor.visit(&Block::evaluate(place, time));
+            }
+            Ok(())
+        };
+        if V::BY_LINE {
+            for at in 0..chunk.batches.len() {
+                (0..num_pairs).step_by(BLOCK).try_for_each(|first| show(first, at))?;
+            }
+        } else {
+            for first in (0..num_pairs).step_by(BLOCK) {
+                (0..chunk.batches.len()).try_for_each(|at| show(first, at))?;
             }
         }
         Ok(num_pairs as u128 * chunk.batches.len() as u128)
@@ -305,6 +343,59 @@ pub(super) fn supervise(
             if progress(*done, total).is_break() {
                 return Err(Error::Interrupted);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, CHUNK_BATCHES, CHUNK_PAIRS, CHUNK_ROW_COUNTS, Pieces, Plan};
+
+    #[test]
+    fn chunks_cover_every_row_once_and_tables_stay_small() {
+        let lengths = [1, 2, 255, 256, 257, CHUNK_PAIRS - 1, CHUNK_PAIRS, CHUNK_PAIRS + 1, 5_000];
+        let at = |index: usize| lengths[index % lengths.len()];
+        for index in 0..lengths.len().pow(3) {
+            let (batches, contexts, queries) = (at(index), at(index / lengths.len()), at(index / lengths.len().pow(2)));
+            if batches * contexts * queries > 40_000_000 {
+                continue;
+            }
+            let plan = Plan::of(batches, contexts, queries, 2);
+            let mut rows = 0;
+            let mut last_end = 0;
+            for index in 0..plan.num_chunks() {
+                let chunk = plan.chunk(index);
+                let pairs = chunk.contexts.len() * chunk.queries.len();
+                assert!(pairs <= CHUNK_PAIRS && chunk.batches.len() <= CHUNK_BATCHES);
+                assert!(chunk.batches.len() * chunk.queries.len() <= CHUNK_ROW_COUNTS);
+                assert!(chunk.queries.len() == queries || chunk.contexts.len() == 1, "neighbours in a line");
+                assert!(pairs > 0 && !chunk.batches.is_empty() && chunk.batches.end <= batches);
+                assert!(chunk.contexts.end <= contexts && chunk.queries.end <= queries && chunk.combination < 2);
+                assert_eq!(pairs, plan.parts_of_line().nth(plan.part(&chunk)).unwrap_or(0));
+                if plan.has_whole_lines() {
+                    let first = usize::try_from(chunk.combination).unwrap_or(9) * batches + chunk.batches.start;
+                    assert_eq!(first, last_end, "neighbours in the space");
+                    last_end = first + chunk.batches.len();
+                }
+                rows += pairs * chunk.batches.len();
+            }
+            // As many rows as there are, and no two chunks alike: every row once.
+            assert_eq!(rows, 2 * batches * contexts * queries);
+            let places: std::collections::HashSet<_> = (0..plan.num_chunks())
+                .map(|index| plan.chunk(index))
+                .map(|c| (c.combination, c.batches.start, c.contexts.start, c.queries.start))
+                .collect();
+            assert_eq!(places.len() as u64, plan.num_chunks());
+            assert_eq!(plan.parts_of_line().sum::<usize>(), contexts * queries);
+        }
+    }
+
+    #[test]
+    fn pieces_cover_an_axis() {
+        for (size, of) in [(0, 1), (1, 1), (3, 10), (10, 3), (BLOCK, 2 * BLOCK)] {
+            let pieces = Pieces::new(size, of);
+            let all: Vec<usize> = (0..pieces.count()).flat_map(|at| pieces.at(at)).collect();
+            assert_eq!(all, (0..of).collect::<Vec<_>>());
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::block::Block;
 use super::column::{Column, ColumnKind, names};
-use super::driver::{Chunk, Progress, Runner, Visitor};
-use super::kernel::BLOCK;
+use super::driver::{Chunk, Plan, Progress, Runner, Visitor};
+use super::kernel::{self, BLOCK};
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::parallel::Status;
@@ -66,22 +66,20 @@ impl Output<'_> {
         }
     }
 
-    /// Writes a block's column at the rows `start..`.
+    /// Writes a block's column at the rows `start..`; of floating-point numbers see [`Staged`].
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers below 2^53")]
     fn write(&mut self, block: &Block<'_>, column: Column, start: usize) {
         let range = start..start + block.len;
-        if let Self::Float(out) = self {
-            if let Some(out) = out.get_mut(range) {
-                block.fill(column, out);
-            }
-            return;
-        }
         let mut values = [0.0; BLOCK];
         let Some(values) = values.get_mut(..block.len) else { return };
         block.fill(column, values);
         // NaN becomes 0 in the casts below: a null row is masked anyway.
         match self {
-            Self::Float(_) => {}
+            Self::Float(out) => {
+                if let Some(out) = out.get_mut(range) {
+                    out.copy_from_slice(values);
+                }
+            }
             Self::Count(out) => {
                 let out = out.get_mut(range).into_iter().flatten();
                 out.zip(values).for_each(|(o, v)| *o = *v as u64);
@@ -98,29 +96,125 @@ impl Output<'_> {
     }
 }
 
-/// One chunk's part of every column.
-struct Writer<'a, 'o> {
-    columns: &'a [Column],
+/// Rows of a floating-point column that wait to be stored past the caches in one go: short stretches would share their
+/// first and last cache lines.
+#[derive(Debug, Default)]
+struct Staged {
+    values: Vec<f64>,
+}
+
+/// Results up to this size are likely to be read from the caches.
+const CACHED_BYTES: u128 = 4 << 20;
+/// Rows that are stored in one go.
+const STAGED: usize = 8 * BLOCK;
+
+impl Staged {
+    /// Takes a block's column; `start` is its place in `out`.
+    fn take(&mut self, block: &Block<'_>, column: Column, out: &mut [f64], start: usize) {
+        let staged = self.values.len();
+        self.values.resize(staged + block.len, 0.0);
+        if let Some(values) = self.values.get_mut(staged..) {
+            block.fill(column, values);
+        }
+        let end = start + block.len;
+        if self.values.len() >= STAGED || end == out.len() {
+            if let Some(out) = out.get_mut(end - self.values.len()..end) {
+                kernel::stream(block.isa, &self.values, out);
+            }
+            self.values.clear();
+        }
+    }
+}
+
+/// Neighbouring rows of every column.
+#[derive(Debug)]
+struct Piece<'o> {
+    first_row: u128,
+    rows: usize,
     outputs: Vec<Output<'o>>,
     null: Output<'o>,
-    first_row: u128,
+}
+
+impl<'o> Piece<'o> {
+    /// Takes the next rows off the front of all columns.
+    fn take(first_row: u128, rows: usize, outputs: &mut [Output<'o>], null: &mut Output<'o>) -> Self {
+        let outputs = outputs.iter_mut().map(|output| output.take(rows)).collect();
+        Self { first_row, rows, outputs, null: null.take(rows) }
+    }
+}
+
+/// One chunk's part of every column: all of it in one piece, or one piece a line.
+struct Writer<'a, 'o> {
+    columns: &'a [Column],
+    pieces: std::vec::IntoIter<Piece<'o>>,
+    piece: Option<Piece<'o>>,
+    /// One for each column; `None` where the whole result stays in the caches.
+    staged: Option<Vec<Staged>>,
 }
 
 impl Visitor for Writer<'_, '_> {
+    const BY_LINE: bool = true;
+
     fn visit(&mut self, block: &Block<'_>) {
-        let start = usize::try_from(block.first_row - self.first_row).unwrap_or(usize::MAX);
-        for (output, &column) in self.outputs.iter_mut().zip(self.columns) {
-            output.write(block, column, start);
+        while self.piece.as_ref().is_none_or(|piece| block.first_row >= piece.first_row + piece.rows as u128) {
+            self.piece = self.pieces.next();
+            if self.piece.is_none() {
+                return;
+            }
         }
-        if let Output::Flag(null) = &mut self.null
+        let Some(piece) = &mut self.piece else { return };
+        let start = usize::try_from(block.first_row - piece.first_row).unwrap_or(usize::MAX);
+        for (at, (output, &column)) in piece.outputs.iter_mut().zip(self.columns).enumerate() {
+            match (output, self.staged.as_mut().and_then(|staged| staged.get_mut(at))) {
+                (Output::Float(out), Some(staged)) => staged.take(block, column, out, start),
+                (output, _) => output.write(block, column, start),
+            }
+        }
+        if let Output::Flag(null) = &mut piece.null
             && let Some(null) = null.get_mut(start..start + block.len)
         {
-            if block.table.all_valid {
-                null.fill(block.combination.runs.is_err());
+            if block.all_valid() {
+                null.fill(!block.has_results());
             } else {
                 null.iter_mut().enumerate().for_each(|(j, n)| *n = block.status(j) != Status::Ok);
             }
         }
+    }
+}
+
+/// Hands every chunk its part of the columns. Chunks come in order, combination by combination; where they cut lines,
+/// the lines of one combination are cut beforehand.
+struct Deal<'a, 'o> {
+    space: &'a Space,
+    plan: Plan,
+    outputs: Vec<Output<'o>>,
+    null: Output<'o>,
+    next_row: u128,
+    combination: Option<u64>,
+    /// Line by line, part by part.
+    cut: Vec<Option<Piece<'o>>>,
+}
+
+impl<'o> Deal<'_, 'o> {
+    fn take(&mut self, rows: usize) -> Piece<'o> {
+        let piece = Piece::take(self.next_row, rows, &mut self.outputs, &mut self.null);
+        self.next_row += rows as u128;
+        piece
+    }
+
+    fn pieces(&mut self, chunk: &Chunk) -> Vec<Piece<'o>> {
+        if self.plan.has_whole_lines() {
+            return vec![self.take(chunk.batches.len() * chunk.contexts.len() * chunk.queries.len())];
+        }
+        let parts: Vec<usize> = self.plan.parts_of_line().collect();
+        if self.combination != Some(chunk.combination) {
+            self.combination = Some(chunk.combination);
+            let lines = 0..self.space.batch_size.len();
+            self.cut = lines.flat_map(|_| &parts).map(|&rows| Some(self.take(rows))).collect();
+        }
+        let part = self.plan.part(chunk);
+        let of_lines = chunk.batches.clone().map(|line| line * parts.len() + part);
+        of_lines.filter_map(|at| self.cut.get_mut(at).and_then(Option::take)).collect()
     }
 }
 
@@ -170,19 +264,18 @@ impl Space {
         if !fitting {
             return Err(Error::spec("outputs", outputs.len(), "must hold one slice of every column's kind and length"));
         }
-        let pairs = self.context_tokens.len() as u128 * self.query_tokens.len() as u128;
-        let (mut outputs, mut null) = (outputs, Output::Flag(null));
-        let next = |chunk: &Chunk| {
-            let first_line = u128::from(chunk.combination) * self.batch_size.len() as u128;
-            let rows = chunk.batches.len() * chunk.pairs.len();
-            Writer {
-                columns,
-                outputs: outputs.iter_mut().map(|output| output.take(rows)).collect(),
-                null: null.take(rows),
-                first_row: (first_line + chunk.batches.start as u128) * pairs,
-            }
+        let plan = Plan::new(self)?;
+        let null = Output::Flag(null);
+        let mut deal = Deal { space: self, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
+        let streams = self.result_bytes(columns).is_none_or(|bytes| bytes > CACHED_BYTES);
+        let staged = || columns.iter().map(|_| Staged::default()).collect();
+        let next = |chunk: &Chunk| Writer {
+            columns,
+            pieces: deal.pieces(chunk).into_iter(),
+            piece: None,
+            staged: streams.then(staged),
         };
-        runner.each_line(self, columns, progress, next)?;
+        runner.each_chunk(self, &plan, columns, progress, next)?;
         Ok(columns.iter().map(|&column| ColumnMeta { column, names: names(self, column) }).collect())
     }
 }

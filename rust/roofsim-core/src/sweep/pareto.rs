@@ -127,7 +127,7 @@ impl Search<'_> {
 impl Visitor for Search<'_> {
     fn visit(&mut self, block: &Block<'_>) {
         let count = self.objectives.len();
-        if !block.has_results() || (self.latest < f64::INFINITY && !block.any_until(self.latest)) {
+        if !block.has_results() || !block.any_until(self.latest) {
             return;
         }
         if self.corner(block).is_some_and(|corner| self.front.beats(&corner, count)) {
@@ -181,10 +181,15 @@ impl Space {
             mask: Box::new([0; BLOCK]),
         };
         let mut all = Front::default();
-        for search in runner.reduce(self, &columns, progress, fresh)? {
-            for (point, row) in search.front.points {
-                all.offer(point, row);
+        let found = runner.reduce(self, &columns, progress, fresh)?;
+        let points = found.into_iter().flat_map(|search| search.front.points);
+        let total = self.num_configurations().unwrap_or(u128::MAX);
+        for (count, (point, row)) in points.enumerate() {
+            // Fronts of many points take long to join.
+            if count % 1024 == 1023 && progress(total, total).is_break() {
+                return Err(Error::Interrupted);
             }
+            all.offer(point, row);
         }
         Ok(all.into_pareto(objectives))
     }

@@ -1,5 +1,8 @@
 //! The k best rows by one column.
 
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+
 use super::block::Block;
 use super::column::{Column, Direction};
 use super::driver::{Progress, Runner, Visitor};
@@ -29,44 +32,104 @@ impl TopK {
 #[derive(Debug, Clone)]
 pub(super) struct Best {
     k: usize,
-    /// `(key, row)`, ascending: smaller is better.
-    rows: Vec<(f64, u128)>,
+    /// The worst on top.
+    rows: BinaryHeap<Entry>,
 }
+
+/// A key, smaller is better, and its row; smaller comes first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Entry(f64, u128);
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// Keys are never NaN.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal).then(self.1.cmp(&other.1))
+    }
+}
+
+/// Rows sorted between two looks at whether to go on.
+const SORTED: usize = 1 << 17;
 
 impl Best {
     pub(super) const fn new(k: usize) -> Self {
-        Self { k, rows: Vec::new() }
+        Self { k, rows: BinaryHeap::new() }
     }
 
     /// Keys above this cannot enter; infinity until k rows are known.
     pub(super) fn threshold(&self) -> f64 {
-        if self.rows.len() < self.k { f64::INFINITY } else { self.rows.last().map_or(f64::INFINITY, |row| row.0) }
+        if self.rows.len() < self.k { f64::INFINITY } else { self.rows.peek().map_or(f64::INFINITY, |worst| worst.0) }
     }
 
+    /// Takes a row in, in time that grows with the logarithm of k.
     pub(super) fn offer(&mut self, key: f64, row: u128) {
-        let entry = (key, row);
-        if self.rows.len() == self.k && self.rows.last().is_some_and(|worst| !before(&entry, worst)) {
-            return;
+        let entry = Entry(key, row);
+        if self.rows.len() < self.k {
+            self.rows.push(entry);
+        } else if let Some(mut worst) = self.rows.peek_mut()
+            && entry < *worst
+        {
+            *worst = entry;
         }
-        let at = self.rows.partition_point(|other| before(other, &entry));
-        self.rows.insert(at, entry);
-        self.rows.truncate(self.k);
     }
 
     pub(super) fn merge(mut self, other: Self) -> Self {
-        for (key, row) in other.rows {
+        for Entry(key, row) in other.rows {
             self.offer(key, row);
         }
         self
     }
 
+    /// The rows, best first, with their values.
     pub(super) fn into_rows(self, sign: f64) -> Vec<(f64, u128)> {
-        self.rows.into_iter().map(|(key, row)| (sign * key, row)).collect()
+        self.rows.into_sorted_vec().into_iter().map(|Entry(key, row)| (sign * key, row)).collect()
+    }
+
+    /// As [`Self::into_rows`] of all of them together; asks now and then whether to go on.
+    fn join(parts: Vec<Self>, sign: f64, mut go_on: impl FnMut() -> Result<()>) -> Result<Vec<(f64, u128)>> {
+        let k = parts.first().map_or(0, |best| best.k);
+        if parts.iter().map(|best| best.rows.len()).sum::<usize>() <= SORTED {
+            return Ok(parts.into_iter().fold(Self::new(k), Self::merge).into_rows(sign));
+        }
+        let mut runs = VecDeque::new();
+        for best in parts {
+            let mut rows = best.rows.into_vec();
+            for run in rows.chunks_mut(SORTED) {
+                run.sort_unstable();
+                runs.push_back(run.to_vec());
+                go_on()?;
+            }
+        }
+        // Runs of about equal lengths are merged until one is left.
+        while runs.len() > 1 {
+            let (Some(a), Some(b)) = (runs.pop_front(), runs.pop_front()) else { break };
+            runs.push_back(merged(&a, &b, k, &mut go_on)?);
+        }
+        let rows = runs.pop_front().unwrap_or_default();
+        Ok(rows.into_iter().take(k).map(|Entry(key, row)| (sign * key, row)).collect())
     }
 }
 
-fn before(a: &(f64, u128), b: &(f64, u128)) -> bool {
-    a.0 < b.0 || (a.0 == b.0 && a.1 < b.1)
+/// The first `k` of two sorted runs.
+fn merged(a: &[Entry], b: &[Entry], k: usize, go_on: &mut impl FnMut() -> Result<()>) -> Result<Vec<Entry>> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut rows = Vec::new();
+    while rows.len() < k {
+        let from_a = a.next_if(|x| b.peek().is_none_or(|y| x <= y));
+        let Some(entry) = from_a.or_else(|| b.next()) else { break };
+        rows.push(*entry);
+        if rows.len() % SORTED == 0 {
+            go_on()?;
+        }
+    }
+    Ok(rows)
 }
 
 impl Direction {
@@ -97,7 +160,7 @@ impl Visitor for Search<'_> {
         let threshold = self.best.threshold();
         let reachable = block.of_time(self.column).map_or(f64::INFINITY, |of_time| of_time.latest(threshold));
         let latest = reachable.min(self.latest);
-        if latest < f64::INFINITY && !block.any_until(latest) {
+        if !block.any_until(latest) {
             return;
         }
         let (Some(values), Some(mask)) = (self.values.get_mut(..block.len), self.mask.get_mut(..block.len)) else {
@@ -139,7 +202,9 @@ impl Space {
             mask: Box::new([0; BLOCK]),
         };
         let found = runner.reduce(self, &columns, progress, fresh)?;
-        let best = found.into_iter().map(|search| search.best).fold(Best::new(k), Best::merge);
-        Ok(TopK { rows: best.into_rows(column.direction().sign()) })
+        let total = self.num_configurations().unwrap_or(u128::MAX);
+        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        let parts = found.into_iter().map(|search| search.best).collect();
+        Ok(TopK { rows: Best::join(parts, column.direction().sign(), go_on)? })
     }
 }

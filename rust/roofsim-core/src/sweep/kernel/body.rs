@@ -1,7 +1,7 @@
 //! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
 
-use crate::ops::GemmOp;
 use crate::ops::attention::{KernelLaw, Kernels, Load};
+use crate::step::RowOp;
 
 /// Rows evaluated at once: their tables and results stay in the first-level cache.
 pub const BLOCK: usize = 256;
@@ -88,37 +88,56 @@ fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
     &column[first..first + len]
 }
 
+/// Adds the expression to each row, or to one start for all of them where there is one. Not a function of a closure:
+/// those do not always become one loop that vectorises.
+macro_rules! add_each {
+    ($time:ident, $start:ident, $j:ident => $attention:expr) => {
+        match $start {
+            Some(start) => {
+                for $j in 0..$time.len() {
+                    $time[$j] = start + $attention;
+                }
+            }
+            None => {
+                for $j in 0..$time.len() {
+                    $time[$j] += $attention;
+                }
+            }
+        }
+    };
+}
+
 #[inline(always)]
 pub(super) fn add_attention(
     law: &KernelLaw,
     count: f64,
     batch: f64,
-    table: &LoadTable,
-    first: usize,
+    (table, first): (&LoadTable, usize),
+    start: Option<f64>,
     time: &mut [f64],
-) {
+) -> f64 {
     let n = time.len();
     let bytes = part(&table.bytes, first, n);
     match law.kernels {
         Kernels::Roofline => {
             let flops = part(&table.flops, first, n);
-            for j in 0..n {
+            add_each!(time, start, j => {
                 let load = Load { flops: flops[j], bytes: bytes[j], ..Load::default() };
-                time[j] += count * law.roofline_time_s(&load.times(batch));
-            }
+                count * law.roofline_time_s(&load.times(batch))
+            });
         }
         Kernels::Split => {
             let split_flops = part(&table.split_flops, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
-            for j in 0..n {
+            add_each!(time, start, j => {
                 let load = Load {
                     bytes: bytes[j],
                     split_flops: split_flops[j],
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };
-                time[j] += count * law.split_time_s(&load.times(batch));
-            }
+                count * law.split_time_s(&load.times(batch))
+            });
         }
         Kernels::TileAndSplit => {
             let split_flops = part(&table.split_flops, first, n);
@@ -126,7 +145,7 @@ pub(super) fn add_attention(
             let tile_s = part(&table.tile_s, first, n);
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
-            for j in 0..n {
+            add_each!(time, start, j => {
                 let load = Load {
                     flops: 0.0,
                     bytes: bytes[j],
@@ -137,16 +156,23 @@ pub(super) fn add_attention(
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };
-                time[j] += count * law.fastest_time_s(&load.times(batch));
-            }
+                count * law.fastest_time_s(&load.times(batch))
+            });
         }
     }
+    earliest(time)
 }
 
 #[inline(always)]
-pub(super) fn divide(numerator: f64, x: &[f64], out: &mut [f64]) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = numerator / x;
+pub(super) fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]) {
+    if divisor == 1.0 {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = numerator / x;
+        }
+    } else {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = numerator / x / divisor;
+        }
     }
 }
 
@@ -178,15 +204,6 @@ pub(super) fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]
     let mut any = 0;
     for (&v, &m) in value.iter().zip(mask) {
         any |= m & when(sign * v <= threshold);
-    }
-    any != 0
-}
-
-#[inline(always)]
-pub(super) fn any_until(time: &[f64], latest: f64) -> bool {
-    let mut any = 0;
-    for &t in time {
-        any |= when(t <= latest);
     }
     any != 0
 }
@@ -225,7 +242,7 @@ pub(super) fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64 {
 }
 
 #[inline(always)]
-pub(super) fn gemm_times(op: &GemmOp, rows: &[f64], out: &mut [f64]) {
+pub(super) fn row_times(op: &RowOp, rows: &[f64], out: &mut [f64]) {
     op.times(rows, out);
 }
 

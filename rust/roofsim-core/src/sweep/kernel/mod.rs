@@ -1,60 +1,85 @@
 //! The loops of the sweep, each compiled for several instruction sets from one body and chosen once at run time.
 //!
 //! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. The only
-//! `unsafe` of the crate is the call into a copy whose instructions were seen to exist.
+//! `unsafe` of the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
 
-#![expect(unsafe_code, reason = "calling a function compiled for an instruction set that was detected")]
+#![expect(
+    unsafe_code,
+    reason = "calling functions compiled for an instruction set that was detected, and their stores"
+)]
 
 mod body;
+mod stream;
 
-use crate::ops::GemmOp;
+use crate::error::{Error, Result};
 use crate::ops::attention::KernelLaw;
+use crate::step::RowOp;
 
 pub use body::{BLOCK, LoadTable, Mask, Test};
+pub(crate) use stream::stream;
 
-/// An instruction set that the loops were compiled for.
+/// An instruction set that the loops were compiled for and this machine has: others cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Isa {
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Set {
     /// What the target guarantees.
     Baseline,
     /// AVX2 (x86-64-v3).
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 F, VL, DQ and BW.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
 impl Isa {
+    /// What the target guarantees.
+    pub const BASELINE: Self = Self(Set::Baseline);
+
     /// The widest one this machine has.
     pub fn detect() -> Self {
-        Self::available().pop().unwrap_or(Self::Baseline)
+        Self::available().pop().unwrap_or(Self::BASELINE)
     }
 
     /// All that this machine has, narrowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "only x86-64 has more than the baseline")]
-        let mut known = vec![Self::Baseline];
+        let mut known = vec![Self::BASELINE];
         #[cfg(target_arch = "x86_64")]
         {
             if std::is_x86_feature_detected!("avx2") {
-                known.push(Self::Avx2);
+                known.push(Self(Set::Avx2));
                 let wide = std::is_x86_feature_detected!("avx512f")
                     && std::is_x86_feature_detected!("avx512vl")
                     && std::is_x86_feature_detected!("avx512dq")
                     && std::is_x86_feature_detected!("avx512bw");
                 if wide {
-                    known.push(Self::Avx512);
+                    known.push(Self(Set::Avx512));
                 }
             }
         }
         known
     }
 
+    /// One that this machine has, by name.
+    pub fn parse(field: &str, text: &str) -> Result<Self> {
+        let known = Self::available();
+        known.iter().find(|isa| isa.name() == text.trim()).copied().ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|isa| isa.name()).collect();
+            Error::spec(field, text, format!("this machine has {}", names.join(", ")))
+        })
+    }
+
     /// The name used in results.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Baseline => "baseline",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
+        match self.0 {
+            Set::Baseline => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
         }
     }
 }
@@ -75,12 +100,12 @@ macro_rules! dispatch {
                     fn avx512($($argument: $type),*) $(-> $result)? {
                         body::$name($($argument),*)
                     }
-                    match isa {
-                        // SAFETY: `Isa::Avx512` is only made by `available`, which saw the features.
-                        Isa::Avx512 => return unsafe { avx512($($argument),*) },
-                        // SAFETY: `Isa::Avx2` is only made by `available`, which saw the feature.
-                        Isa::Avx2 => return unsafe { avx2($($argument),*) },
-                        Isa::Baseline => {}
+                    match isa.0 {
+                        // SAFETY: only `available` makes this one, having seen the features.
+                        Set::Avx512 => return unsafe { avx512($($argument),*) },
+                        // SAFETY: only `available` makes this one, having seen the feature.
+                        Set::Avx2 => return unsafe { avx2($($argument),*) },
+                        Set::Baseline => {}
                     }
                 }
                 let _ = isa;
@@ -91,24 +116,25 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    /// Adds `count` times the attention time of `batch` requests to each row.
-    fn add_attention(law: &KernelLaw, count: f64, batch: f64, table: &LoadTable, first: usize, time: &mut [f64]);
-    /// `out = numerator / x`.
-    fn divide(numerator: f64, x: &[f64], out: &mut [f64]);
+    /// Adds `count` times the attention time of `batch` requests to each row, or to `start` where the rows begin alike;
+    /// returns the least time. `loads` is a table and the position of the first row in it.
+    fn add_attention(
+        law: &KernelLaw, count: f64, batch: f64, loads: (&LoadTable, usize), start: Option<f64>, time: &mut [f64]
+    ) -> f64;
+    /// `out = numerator / x / divisor`.
+    fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]);
     /// Clears the mask where `x` fails a test against `value`.
     fn keep(x: &[f64], test: Test, value: f64, mask: &mut [Mask]);
     /// Clears the mask where `x` differs from `value` (or equals it, with `wanted` false).
     fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask]);
     /// Whether any kept row has `sign x value <= threshold`.
     fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]) -> bool;
-    /// Whether any time is at most `latest`.
-    fn any_until(time: &[f64], latest: f64) -> bool;
     /// Least time.
     fn earliest(time: &[f64]) -> f64;
     /// Least `sign x value` over the kept rows; infinity without any.
     fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64;
-    /// Times of a GEMM for many row counts.
-    fn gemm_times(op: &GemmOp, rows: &[f64], out: &mut [f64]);
+    /// Times of an operation for many row counts.
+    fn row_times(op: &RowOp, rows: &[f64], out: &mut [f64]);
     /// `out += count x`.
     fn accumulate(count: f64, x: &[f64], out: &mut [f64]);
 }

@@ -24,7 +24,7 @@ use crate::model::Span;
 use crate::ops::Load;
 use crate::roofline::{Bound, OpCost};
 use crate::step::RowOp;
-use crate::workload::Request;
+use crate::workload::{MAX_TOKENS, Request};
 
 /// Relative slack of a bound. Costs are sums, products, roots, minima and maxima of positive numbers: a few hundred
 /// roundings of 2^-53, and the expected number of distinct experts E/k times that. This covers all with E/k below 10^5.
@@ -109,13 +109,13 @@ impl<'a> Prospect<'a> {
 
     /// Subtotal of everything but attention.
     pub(super) fn rows_s(&mut self, deployment: &Deployment, batch: u64, query: u64) -> f64 {
-        let time = || deployment.step.rows_time_s(batch.saturating_mul(query), batch);
+        let time = || deployment.step.rows_time_s(rows(batch, query), batch);
         *kept(&mut self.times, (batch, query)).or_insert_with(time)
     }
 
     /// The same with all parts.
     pub(super) fn rows_cost(&mut self, deployment: &Deployment, batch: u64, query: u64) -> OpCost {
-        let cost = || deployment.step.rows_cost(batch.saturating_mul(query), batch);
+        let cost = || deployment.step.rows_cost(rows(batch, query), batch);
         *kept(&mut self.costs, (batch, query)).or_insert_with(cost)
     }
 
@@ -129,7 +129,7 @@ impl<'a> Prospect<'a> {
         let table = self.tables.entry((query, contexts.clone())).or_insert_with(|| {
             let query = axes.axis(QUERY).value(query);
             let pairs = contexts.clone().map(|context| (query, axes.axis(CONTEXT).value(context)));
-            Rc::new(PairTable::of(combination, pairs))
+            Rc::new(PairTable::alone(combination, pairs).unwrap_or_default())
         });
         Rc::clone(table)
     }
@@ -153,12 +153,13 @@ impl<'a> Prospect<'a> {
         let (first_batch, last_batch) = self.axes.ends(region, BATCH);
         let (first_query, last_query) = self.axes.ends(region, QUERY);
         let (first, last) = self.axes.ends(region, CONTEXT);
-        if first_query > last {
+        let most_query = last.min(MAX_TOKENS / first_batch);
+        if first_query > most_query {
             return None;
         }
-        // A request holds no more new tokens than context.
+        // A request holds no more new tokens than context, and a step no more than so many in all.
         let first = first.max(first_query);
-        let last_query = last_query.min(last);
+        let last_query = last_query.min(most_query);
         let low = self.point(deployment, capacity, first_query, first);
         let high = self.point(deployment, capacity, last_query, last);
         let (low_chunked, high_chunked) = if self.chunked {
@@ -302,6 +303,11 @@ fn kept<K: Eq + std::hash::Hash, V>(cache: &mut HashMap<K, V>, key: K) -> std::c
         cache.clear();
     }
     cache.entry(key)
+}
+
+/// Rows of a step; those that no step may have count as the most it may, as in the tables of a scan.
+fn rows(batch: u64, query: u64) -> u64 {
+    batch.saturating_mul(query).min(MAX_TOKENS)
 }
 
 /// `x / y` with 0 of nothing being 0, as in a cost.

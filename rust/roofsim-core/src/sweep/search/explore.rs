@@ -15,6 +15,7 @@ use super::bounds::{Corners, Prospect};
 use super::goal::Goal;
 use super::influence::{AxisSet, Wishes};
 use super::region::{BATCH, CONTEXT, QUERY, Region};
+use crate::workload::MAX_TOKENS;
 
 /// Rows of a region that is evaluated and not divided: few enough to cost no more than further bounds.
 const RUN: usize = 32;
@@ -151,7 +152,7 @@ impl<'a> Explorer<'a> {
         for &query in &queries {
             let tokens = axes.axis(QUERY).value(query);
             let pairs = contexts.iter().map(|&context| (tokens, axes.axis(CONTEXT).value(context)));
-            let table = PairTable::of(&self.prospect.combination, pairs);
+            let Ok(table) = PairTable::alone(&self.prospect.combination, pairs) else { continue };
             for &batch in &batches {
                 self.visit(question, &table, batch, query, |at| contexts.get(at).copied().unwrap_or(0));
                 effort.evaluated += contexts.len() as u128;
@@ -269,9 +270,9 @@ impl<'a> Explorer<'a> {
             table,
             first: 0,
             len,
-            first_pair: 0,
             rows_s: &rows_s,
             rows_cost: &rows_cost,
+            most_query_tokens: (MAX_TOKENS / batch_size) as f64,
         };
         let (Some(time), Some(mask)) = (self.time.get_mut(..len), self.mask.get_mut(..len)) else { return };
         let block = Block::evaluate(place, time);
