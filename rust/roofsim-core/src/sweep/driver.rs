@@ -256,7 +256,7 @@ impl Runner {
                 scope.spawn(move || body(work, &sender));
             }
             drop(sender);
-            let result = supervise(&receiver, total, progress);
+            let result = supervise(&receiver, &mut 0, total, progress);
             work.tables.stop.store(true, Ordering::Relaxed);
             result
         })
@@ -319,16 +319,20 @@ impl Work<'_> {
     }
 }
 
-/// The calling thread: counts finished rows and asks between ticks whether to go on.
-fn supervise(receiver: &mpsc::Receiver<Result<u128>>, total: u128, progress: &mut Progress<'_>) -> Result<()> {
-    let mut done = 0_u128;
+/// The calling thread: adds finished rows to `done` and asks between ticks whether to go on.
+pub(super) fn supervise(
+    receiver: &mpsc::Receiver<Result<u128>>,
+    done: &mut u128,
+    total: u128,
+    progress: &mut Progress<'_>,
+) -> Result<()> {
     let mut last = Instant::now();
     loop {
         match receiver.recv_timeout(TICK) {
-            Ok(rows) => done += rows?,
+            Ok(rows) => *done += rows?,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return match progress(done, total) {
+                return match progress(*done, total) {
                     ControlFlow::Continue(()) => Ok(()),
                     ControlFlow::Break(()) => Err(Error::Interrupted),
                 };
@@ -336,7 +340,7 @@ fn supervise(receiver: &mpsc::Receiver<Result<u128>>, total: u128, progress: &mu
         }
         if last.elapsed() >= TICK {
             last = Instant::now();
-            if progress(done, total).is_break() {
+            if progress(*done, total).is_break() {
                 return Err(Error::Interrupted);
             }
         }

@@ -238,8 +238,9 @@ impl Space {
         let bytes = self.result_bytes(columns).unwrap_or(u128::MAX);
         if bytes > max_bytes {
             let rule = format!(
-                "the columns would take more than max_bytes = {max_bytes}; keep the best rows with top_k or pareto, \
-                 narrow the axes, or raise max_bytes"
+                "the columns would take more than max_bytes = {max_bytes}; take the rows in pieces with record_batches, \
+                 write them with write_parquet, reduce them with top_k, pareto, best_per_group, counts, histogram or \
+                 quantiles, keep those that pass a filter (where), narrow the axes, or raise max_bytes"
             );
             return Err(Error::spec("result_bytes", bytes, rule));
         }

@@ -47,6 +47,12 @@ pub(super) struct Combination {
 }
 
 impl Combination {
+    /// A combination by itself.
+    pub(super) fn compile(space: &Space, index: u64) -> Result<Self> {
+        let (spec, _) = space.combination(index)?;
+        Self::of(space, index, &compile(spec)?)
+    }
+
     /// A combination whose deployment is compiled already.
     fn of(space: &Space, index: u64, compiled: &Compiled) -> Result<Self> {
         let position = space.position(index);
@@ -121,6 +127,14 @@ impl PairTable {
         let attention = runs.map_or(&[][..], |(deployment, _)| &deployment.step.attention);
         table.loads = attention.iter().map(|entry| loads(&entry.op)).collect::<Result<_>>()?;
         Ok(table)
+    }
+
+    /// The table of any pairs by itself, its loads among it.
+    pub(super) fn alone(
+        combination: &Combination,
+        pairs: &(impl ExactSizeIterator<Item = (u64, u64)> + Clone),
+    ) -> Result<Self> {
+        Self::of(combination, pairs.clone(), |op| Ok(Arc::new(Self::loads(op, pairs.clone()))))
     }
 
     /// Loads of one request of any (query, context) pairs; nothing where a pair is not valid.

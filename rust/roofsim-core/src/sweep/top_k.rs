@@ -18,6 +18,16 @@ pub struct TopK {
     pub rows: Vec<(f64, u128)>,
 }
 
+impl TopK {
+    /// Refuses to keep nothing, or to rank by names.
+    pub(super) fn check(k: usize, column: Column) -> Result<()> {
+        if k == 0 {
+            return Err(Error::spec("k", k, "must be at least 1"));
+        }
+        column.check_objective("by")
+    }
+}
+
 /// Keeps the k best of what it is shown. The order is total, so any way of splitting the rows gives the same result.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
@@ -181,10 +191,7 @@ impl Space {
         progress: &mut Progress<'_>,
     ) -> Result<TopK> {
         self.check()?;
-        if k == 0 {
-            return Err(Error::spec("k", k, "must be at least 1"));
-        }
-        column.check_objective("by")?;
+        TopK::check(k, column)?;
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain([column]).collect();
         let fresh = || Search {
             column,
