@@ -78,6 +78,34 @@ def test_bars_of_whole_steps_hold_what_they_state_on_unseen_models(devices):
         assert 0.75 <= held / points <= 0.90, (device.device, held / points)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "limit", "transfer_limit"),
+    [
+        ("decode_step.bf16", "dense", 2.0, 4.0),
+        ("prefill_step.bf16", "dense", 3.5, 4.0),
+        ("decode_step.bf16", "moe", 5.0, 5.0),
+        ("prefill_step.bf16", "moe", 8.0, 12.0),
+    ],
+)
+def test_steps_of_unseen_models_are_as_close_as_promised(devices, name, kind, limit, transfer_limit):
+    for device in devices:
+        each = next(c for c in device.classes if c.name == name)
+        part = next(part for part in each.parts if part.name == f"{kind} models")
+        assert part.unseen.mean <= limit, (device.device, part.unseen.mean)
+        if part.transfer is not None:
+            assert part.transfer.mean <= transfer_limit, (device.device, part.transfer.mean)
+
+
+def test_unbroken_load_takes_longer_as_measured_and_costs_the_joules_measured(devices):
+    for device in devices:
+        assert {each.name for each in device.under_load} == {"decode_step.bf16", "prefill_step.bf16"}
+        for each in device.under_load:
+            assert each.sustained.mean <= 3.0, (device.device, each.name)
+            assert each.energy.mean <= 10.0, (device.device, each.name)
+        prefill = next(each for each in device.under_load if each.name == "prefill_step.bf16")
+        assert prefill.default.bias < -5.0 < prefill.sustained.bias
+
+
 def test_every_measured_point_is_scored_or_listed(devices):
     for device in devices:
         stated = rs.Accelerator.load(device.device).calibration.provenance
