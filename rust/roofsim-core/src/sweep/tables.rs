@@ -132,7 +132,7 @@ impl PairTable {
     /// The table of any pairs by itself, its loads among it.
     pub(super) fn alone(
         combination: &Combination,
-        pairs: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
+        pairs: &(impl ExactSizeIterator<Item = (u64, u64)> + Clone),
     ) -> Result<Self> {
         Self::of(combination, pairs.clone(), |op| Ok(Arc::new(Self::loads(op, pairs.clone()))))
     }

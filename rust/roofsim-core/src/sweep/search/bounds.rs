@@ -129,7 +129,7 @@ impl<'a> Prospect<'a> {
         let table = self.tables.entry((query, contexts.clone())).or_insert_with(|| {
             let query = axes.axis(QUERY).value(query);
             let pairs = contexts.clone().map(|context| (query, axes.axis(CONTEXT).value(context)));
-            Rc::new(PairTable::alone(combination, pairs).unwrap_or_default())
+            Rc::new(PairTable::alone(combination, &pairs).unwrap_or_default())
         });
         Rc::clone(table)
     }

@@ -152,7 +152,7 @@ impl<'a> Explorer<'a> {
         for &query in &queries {
             let tokens = axes.axis(QUERY).value(query);
             let pairs = contexts.iter().map(|&context| (tokens, axes.axis(CONTEXT).value(context)));
-            let Ok(table) = PairTable::alone(&self.prospect.combination, pairs) else { continue };
+            let Ok(table) = PairTable::alone(&self.prospect.combination, &pairs) else { continue };
             for &batch in &batches {
                 self.visit(question, &table, batch, query, |at| contexts.get(at).copied().unwrap_or(0));
                 effort.evaluated += contexts.len() as u128;
