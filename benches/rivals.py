@@ -212,13 +212,13 @@ def attention_of(case: Case) -> Callable[[slice], Callable[..., None]]:
     def quantity(name: str, batch: int, context: int) -> float:
         return getattr(case.ops(batch, context)[at], name)
 
-    seconds = 1 / (device.memory_bandwidth_bytes_per_s * constants["e_m"] * law["sustained_memory"])
+    seconds = 1 / (device.memory_bandwidth_bytes_per_s * constants["e_m"] * law["step"]["memory_rate"])
     fixed = (2 * quantity("bytes", 1, 1 << 10) - quantity("bytes", 2, 1 << 10)) * seconds
     m0, m1 = line(lambda s: quantity("bytes", 1, s) * seconds - fixed, 1 << 10, 1 << 11)
     memory = m0 + m1 * contexts
     f0, f1 = line(lambda s: quantity("flops", 1, s), 1 << 10, 1 << 11)
     flops = f0 + f1 * contexts
-    split_flop_s = 1 / (peak * constants["split_e_c"] * law["sustained_compute"])
+    split_flop_s = 1 / (peak * constants["split_e_c"] * law["step"]["compute_rate"])
     split_fixed = constants["split_t0_s"] + constants["split_c_s"] * np.sqrt(contexts)
     latent = case.ops(1, 2)[at].name == "latent_attention"
     heads, kv_heads, width = 0, 0, 0
@@ -228,7 +228,7 @@ def attention_of(case: Case) -> Callable[[slice], Callable[..., None]]:
         # Query heads that share a KV head are packed into tiles of 64 rows.
         flops = 2 * 2 * width * kv_heads * 64 * np.ceil(heads / kv_heads / 64) * contexts
     split = flops * split_flop_s
-    tile_s = 1 / (peak * constants["tile_e_c"] * law["sustained_compute"])
+    tile_s = 1 / (peak * constants["tile_e_c"] * law["step"]["compute_rate"])
     block = 2 * 2 * width * 128 * 128 * tile_s * units
     longest = np.ceil(contexts / 128) * block + constants["tile_tau_s"]
     queued = heads * longest / units

@@ -22,10 +22,14 @@ __all__ = [
     "_Batches",
     "_Space",
     "__version__",
+    "_attention_costs",
     "_batches_stream",
     "_best_per_group",
     "_columns_stream",
     "_counts",
+    "_elementwise_costs",
+    "_gemm_costs",
+    "_grouped_gemm_costs",
     "_histogram",
     "_join_pareto",
     "_join_sketches",
@@ -39,6 +43,8 @@ __all__ = [
     "_select",
     "_sketch",
     "_sketch_quantiles",
+    "_steady_power",
+    "_step_costs",
     "_top_k",
 ]
 
@@ -66,6 +72,7 @@ class _Provenance(TypedDict):
     date: str
     num_points: int
     note: str
+    errors: dict[str, dict[str, float]]
 
 @final
 class Model:
@@ -108,11 +115,18 @@ class Model:
 class Calibration:
     @staticmethod
     def ideal() -> Calibration: ...
+    @staticmethod
+    def assumed() -> Calibration: ...
+    def constants(self) -> list[dict[str, Any]]: ...
+    def with_constants(self, values: Mapping[str, float]) -> Calibration: ...
+    @property
+    def power(self) -> dict[str, float] | None: ...
     @classmethod
     def load(cls, source: _Source) -> Calibration: ...
     @staticmethod
     def from_json(text: str) -> Calibration: ...
     def to_json(self) -> str: ...
+    def sustained(self) -> Calibration: ...
     @property
     def name(self) -> str: ...
     @property
@@ -238,6 +252,8 @@ class OpCost:
 class StepCost:
     @property
     def ops(self) -> list[OpCost]: ...
+    @property
+    def energy_j(self) -> float | None: ...
     @property
     def shapes(self) -> list[dict[str, Any]]: ...
     @property
@@ -438,6 +454,48 @@ def _sketch(space: _Space, name: str, request: _Request) -> tuple[_Cells, int]: 
 def _sketch_quantiles(cells: _Cells, shares: Sequence[float]) -> list[float | None]: ...
 def _join_sketches(cells: Sequence[_Cells]) -> _Cells: ...
 def _quantiles(space: _Space, name: str, shares: Sequence[float], request: _Request) -> list[float | None]: ...
+
+_Counts: TypeAlias = NDArray[np.uint64]
+_Costs: TypeAlias = dict[str, NDArray[np.float64]]
+
+def _gemm_costs(
+    accelerator: Accelerator, m: _Counts, n: _Counts, k: _Counts, dtype: str, weight_dtype: str | None = None
+) -> _Costs: ...
+def _attention_costs(
+    accelerator: Accelerator,
+    batch_size: _Counts,
+    query_tokens: _Counts,
+    context_tokens: _Counts,
+    num_heads: _Counts,
+    num_kv_heads: _Counts,
+    head_dim: _Counts,
+    dtype: str,
+    kv_cache_dtype: str,
+    sliding_window: int | None = None,
+) -> _Costs: ...
+def _grouped_gemm_costs(
+    accelerator: Accelerator,
+    num_tokens: _Counts,
+    num_experts: _Counts,
+    experts_per_token: _Counts,
+    expert_ranks: _Counts,
+    n: _Counts,
+    k: _Counts,
+    dtype: str,
+    weight_dtype: str | None = None,
+    active_experts: _Counts | None = None,
+) -> _Costs: ...
+def _elementwise_costs(accelerator: Accelerator, num_bytes: _Counts) -> _Costs: ...
+def _step_costs(
+    deployment: Deployment, batch_size: _Counts, query_tokens: _Counts, context_tokens: _Counts
+) -> _Costs: ...
+def _steady_power(
+    accelerator: Accelerator,
+    idle_w: float,
+    read: tuple[float, float],
+    gemm: tuple[float, float, float],
+    dtype: str,
+) -> dict[str, float]: ...
 def _plan(
     model: Model, offers: Sequence[tuple[Accelerator, float | None, str]], options: dict[str, Any]
 ) -> dict[Literal["options", "misses"], list[dict[str, Any]]]: ...

@@ -52,13 +52,14 @@ def test_every_bad_constant_of_a_calibration_is_refused_with_its_name(calibratio
     assert caught.value.field == f"{path}.{field}"
 
 
-@pytest.mark.parametrize("field", ["sustained_compute", "sustained_memory"])
+@pytest.mark.parametrize("field", ["compute_rate", "memory_rate", "sustained_compute"])
 @pytest.mark.parametrize("value", [0.0, -0.5, 1.0001, 17.0])
-def test_sustained_rates_are_shares(field, value):
-    spec = json.loads(rs.Accelerator.load("h100-sxm").calibration.to_json()) | {field: value}
+def test_rates_inside_a_step_are_shares(field, value):
+    spec = json.loads(rs.Accelerator.load("h100-sxm").calibration.to_json())
+    spec["step"][field] = value
     with pytest.raises(rs.SpecError) as caught:
         rs.Calibration.from_json(json.dumps(spec))
-    assert (caught.value.field, float(caught.value.value)) == (field, value)
+    assert (caught.value.field, float(caught.value.value)) == (f"step.{field}", value)
 
 
 def test_testing_says_what_it_needs_when_hypothesis_is_missing():

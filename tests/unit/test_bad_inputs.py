@@ -267,7 +267,7 @@ BAD = calls(
     cal_negative=Bad(
         lambda: calibration(elementwise={"law": "launched", "launch_s": -1.0, "e_m": 0.5}), "elementwise.launch_s", "-1"
     ),
-    cal_nan=Bad(lambda: calibration(sustained_memory=math.nan), "calibration.sustained_memory", "nan"),
+    cal_nan=Bad(lambda: calibration(step={"memory_rate": math.nan}), "calibration.step.memory_rate", "nan"),
     cal_name=Bad(lambda: calibration(name=" "), "name"),
     cal_law=Bad(lambda: calibration(collective={"law": "psychic"}), "calibration"),
     axis_unknown=Bad(lambda: space(batch=[1]), "batch", "[1]"),

@@ -125,7 +125,7 @@ def test_plan_table_says_what_a_person_acts_on(run):
     assert second["why_not_first"] in wide
     # The interval of a step, and what stands behind the numbers.
     assert f"{1e3 * best['decode_step']['time_s']:.1f} [" in wide
-    assert {"prototype", "borrowed", "queueing"} <= {word.strip(".,;:") for word in wide.split()}
+    assert {"measured", "borrowed", "queueing"} <= {word.strip(".,;:") for word in wide.split()}
 
 
 def test_plan_without_an_answer_names_the_nearest_miss_and_a_way_out(run):

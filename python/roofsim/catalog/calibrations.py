@@ -33,7 +33,7 @@ def read_calibration(source: str | os.PathLike[str] | Mapping[str, object]) -> s
         if source in calibration_names():
             return read_text("calibration", DIRECTORY / f"{source}.json", MAX_CALIBRATION_BYTES)
         if not source.endswith(".json"):
-            known = ", ".join(["ideal", "calibrated", *calibration_names()])
+            known = ", ".join(["ideal", "calibrated", "sustained", *calibration_names()])
             raise SpecError("calibration", shown(source), f"must be one of {known}, or the path of a .json file")
         return read_text("calibration", user_path(source), MAX_CALIBRATION_BYTES)
     if isinstance(source, os.PathLike):

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 import roofsim
-from roofsim.cli import capacity, catalogue, planning, step, sweeping
+from roofsim.cli import calibrating, capacity, catalogue, planning, reporting, step, sweeping, validating
 from roofsim.cli.display import complain
 from roofsim.errors import RoofsimError
 
@@ -57,6 +57,9 @@ for command in (
     step.roofline,
     capacity.capacity,
     sweeping.sweep,
+    validating.validate,
+    calibrating.calibrate,
+    reporting.report,
     catalogue.models,
     catalogue.accelerators,
 ):

@@ -323,20 +323,26 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
         for field, value in law.items():
             if field != "law":
                 law[field] = draw(_constant(field, value), label=field)
-    constants["sustained_compute"] = draw(_EFFICIENCY, label="sustained_compute")
-    constants["sustained_memory"] = draw(_EFFICIENCY, label="sustained_memory")
+    step = constants["step"]
+    for field in ("compute_rate", "memory_rate", "sustained_compute"):
+        step[field] = draw(_EFFICIENCY, label=field)
+    # Beyond this a step costs more than two percent more than its two halves.
+    step["slowdown"] = draw(st.floats(0.0, MAX_SLOWDOWN), label="slowdown")
+    for field in ("slowdown_s", "dispatch_s"):
+        step[field] = draw(st.floats(step[field] / 8, step[field] * 8), label=field)
     return rs.Calibration.from_json(json.dumps(constants))
 
 
+MAX_SLOWDOWN = 0.08
 _LAWS = ("attention", "grouped_gemm", "elementwise", "collective")
 _EFFICIENCY = st.just(1.0) | st.floats(0.05, 1.0)
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field in {"e_tile"} and value > 1.0:
-        return st.floats(0.05, 2.0)
-    if field.startswith("e_") or field.endswith("_e_c") or field == "tile_tail":
+    if field in {"tail", "exposed"}:
+        return st.just(0.0) | st.floats(0.0, 1.0)
+    if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY
-    if field == "load_bytes_per_flop":
+    if field in {"stream_bytes_per_s", "crowd_heads", "tile_exp_per_s"} or field.startswith("load_bytes_per_"):
         return st.floats(value / 8, value * 8)
     return st.just(0.0) | st.floats(value / 8, value * 8)

@@ -22,7 +22,7 @@ except ImportError:  # standalone: the compiled core is absent, and so is its er
         """
 
         def __init__(self, field: str, value: object, rule: str) -> None:
-            super().__init__(f"{field} = {value!r}: {rule}")
+            super().__init__(f"{field} = {value}: {rule}")
             self.field = field
             self.value = value
             self.rule = rule

@@ -7,7 +7,7 @@ use crate::format::{KvFormat, WeightFormat};
 use crate::hardware::Accelerator;
 use crate::model::Model;
 use crate::parallel::{Infeasible, Layout, Status};
-use crate::roofline::{Machine, Pace};
+use crate::roofline::{Machine, OpCost, Pace};
 use crate::step::CompiledStep;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl DeploymentSpec {
         }
         let calibration = self.calibration.unwrap_or_else(|| Arc::new(Calibration::default_for(&accelerator)));
         let kv_format = self.kv_format.unwrap_or(model.kv_cache_format);
-        let machine = Machine::new(&accelerator, &calibration, Pace::Sustained);
+        let machine = Machine::new(&accelerator, &calibration, Pace::Step);
         let step = CompiledStep::new(&machine, &model, self.layout, kv_format, self.engine)?;
         Ok(Ok(Deployment {
             model,
@@ -78,6 +78,18 @@ impl DeploymentSpec {
             step,
             accelerator,
         }))
+    }
+}
+
+impl Deployment {
+    /// Joules of a step of this cost over all devices, where the device's power was measured.
+    ///
+    /// A cost spans all stages of a pipeline, each of which serves other microbatches meanwhile: a step pays for the
+    /// time of one stage's worth of devices.
+    pub fn energy_j(&self, cost: &OpCost) -> Option<f64> {
+        let power = self.calibration.power?;
+        let replicas = (self.layout.num_devices() / self.layout.pipeline) as f64;
+        Some(replicas * power.energy_j(cost.time_s, cost.peak_compute_s, cost.bytes * self.step.seconds_per_byte))
     }
 }
 

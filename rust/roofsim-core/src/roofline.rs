@@ -1,6 +1,6 @@
 //! The roofline itself: rates of a machine, the cost of an operation, and what bounds it.
 
-use crate::arithmetic::reciprocal;
+use crate::arithmetic::{larger, reciprocal, smaller};
 use crate::calibration::{Calibration, Interval};
 use crate::error::Result;
 use crate::format::ComputeDType;
@@ -69,6 +69,10 @@ pub struct OpCost {
     pub flops: f64,
     /// Bytes to and from device memory.
     pub bytes: f64,
+    /// Of a sum: the squares of the distances from each operation's time to its lower end, added up.
+    pub below_squares: f64,
+    /// The same for the upper ends.
+    pub above_squares: f64,
     /// `F / P` with the peak of the operation's own operand type: the numerator of MFU.
     pub peak_compute_s: f64,
 }
@@ -96,6 +100,9 @@ impl OpCost {
 
     /// Adds `count` times `op`.
     pub fn add(&mut self, count: f64, op: &Self) {
+        let (below, above) = (count * (op.time_s - op.time_low_s), count * (op.time_high_s - op.time_s));
+        self.below_squares += below * below;
+        self.above_squares += above * above;
         self.time_s += count * op.time_s;
         self.time_low_s += count * op.time_low_s;
         self.time_high_s += count * op.time_high_s;
@@ -109,11 +116,24 @@ impl OpCost {
         self.peak_compute_s += count * op.peak_compute_s;
     }
 
+    /// Closes a sum of operations: its interval from theirs, whose errors have this correlation with each other.
+    ///
+    /// The half-width is `sqrt((1 - rho) sum(b^2) + rho sum(b)^2)`: the root of the sum of squares where errors are
+    /// independent, the plain sum where all err together. Runs of one operation err alike and count as one.
+    #[must_use]
+    pub fn with_joint_interval(mut self, correlation: f64) -> Self {
+        let half_width = |squares: f64, sum: f64| ((1.0 - correlation) * squares + correlation * sum * sum).sqrt();
+        let below = half_width(self.below_squares, larger(self.time_s - self.time_low_s, 0.0));
+        let above = half_width(self.above_squares, larger(self.time_high_s - self.time_s, 0.0));
+        self.time_low_s = larger(self.time_s - below, smaller(self.ideal_s, self.time_s));
+        self.time_high_s = self.time_s + above;
+        self
+    }
+
     /// Sets the interval around `time_s`, cut at the ideal time.
     #[must_use]
     pub fn with_interval(mut self, interval: Interval) -> Self {
-        self.time_low_s = (self.time_s * (1.0 - interval.below)).max(self.ideal_s);
-        self.time_high_s = self.time_s * (1.0 + interval.above);
+        (self.time_low_s, self.time_high_s) = interval.around(self.time_s, self.ideal_s, self.flops, self.bytes);
         self
     }
 }
@@ -123,13 +143,13 @@ fn ratio(x: f64, y: f64) -> f64 {
     if x > 0.0 { x / y } else { 0.0 }
 }
 
-/// Burst or sustained: short kernels run at the boost clock, a step at what the power limit allows.
+/// How an operation runs: alone, or among those of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pace {
-    /// One operation alone.
+    /// One operation alone, in a short burst.
     Burst,
     /// Inside a step.
-    Sustained,
+    Step,
 }
 
 /// The rates of one accelerator under one calibration.
@@ -141,9 +161,9 @@ pub struct Machine<'a> {
     pub calibration: &'a Calibration,
     /// `1 / W`.
     pub seconds_per_byte: f64,
-    /// Compute rate at this pace over the burst rate.
+    /// Compute rate at this pace over that of kernels alone.
     pub compute_rate: f64,
-    /// Memory rate at this pace over the isolated kernels' rate.
+    /// Memory rate at this pace over that of kernels alone.
     pub memory_rate: f64,
 }
 
@@ -152,7 +172,7 @@ impl<'a> Machine<'a> {
     pub fn new(accelerator: &'a Accelerator, calibration: &'a Calibration, pace: Pace) -> Self {
         let (compute_rate, memory_rate) = match pace {
             Pace::Burst => (1.0, 1.0),
-            Pace::Sustained => (calibration.sustained_compute, calibration.sustained_memory),
+            Pace::Step => (calibration.step.compute_rate, calibration.step.memory_rate),
         };
         Self {
             accelerator,

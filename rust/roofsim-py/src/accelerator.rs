@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use roofsim_core::calibration::Calibration;
-use roofsim_core::format::{KvFormat, WeightFormat};
+use roofsim_core::format::{ComputeDType, KvFormat, WeightFormat};
 use roofsim_core::hardware::Accelerator;
 use roofsim_core::ops::attention::AttentionShape;
 use roofsim_core::ops::moe::GroupedShape;
@@ -265,7 +265,7 @@ impl PyAccelerator {
     ///
     /// Notes
     /// -----
-    /// Leaves out bias, fused activations and sustained clocks (an operation is priced at burst, a step at sustained rates).
+    /// Leaves out bias, fused activations and clocks that fall under load (an operation is priced as it runs alone).
     /// Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     ///
     /// Examples
@@ -596,11 +596,15 @@ fn limit_heads(heads: u64) -> PyResult<u64> {
 }
 
 /// Storage of the weight and operand type: without `weight_dtype` the weight is stored as it is multiplied.
-fn stored(dtype: &Word, weight_dtype: Option<&Word>) -> PyResult<(WeightFormat, roofsim_core::format::ComputeDType)> {
-    let dtype = dtype.text("dtype")?;
+fn stored(dtype: &Word, weight_dtype: Option<&Word>) -> PyResult<(WeightFormat, ComputeDType)> {
+    stored_as(dtype.text("dtype")?, weight_dtype.map(|name| name.text("weight_dtype")).transpose()?)
+}
+
+/// As [`stored`], of plain text.
+pub(crate) fn stored_as(dtype: &str, weight_dtype: Option<&str>) -> PyResult<(WeightFormat, ComputeDType)> {
     let compute = compute_dtype("dtype", dtype)?;
     let format = match weight_dtype {
-        Some(name) => WeightFormat::parse("weight_dtype", name.text("weight_dtype")?).python()?,
+        Some(name) => WeightFormat::parse("weight_dtype", name).python()?,
         None if compute.name() == "tf32" => WeightFormat::Fp32,
         None => {
             WeightFormat::parse("dtype", dtype).or_else(|_| WeightFormat::parse("dtype", compute.name())).python()?

@@ -1,10 +1,11 @@
 //! `roofsim.Calibration`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use roofsim_core::calibration::Calibration;
+use roofsim_core::calibration::{Calibration, Constant};
 use roofsim_core::hardware::Accelerator;
 
 use crate::arguments::Word;
@@ -18,7 +19,7 @@ use crate::error::IntoPython;
 /// --------
 /// >>> import roofsim as rs
 /// >>> rs.Accelerator.load("h100-sxm").calibration.provenance["basis"]
-/// 'prototype'
+/// 'measured'
 #[pyclass(name = "Calibration", module = "roofsim", frozen, from_py_object)]
 #[derive(Clone)]
 pub(crate) struct PyCalibration {
@@ -31,6 +32,12 @@ impl PyCalibration {
     #[staticmethod]
     fn ideal() -> Self {
         Self { inner: Arc::new(Calibration::ideal()) }
+    }
+
+    /// Round numbers that no measurement stands behind: where every fit starts.
+    #[staticmethod]
+    fn assumed() -> Self {
+        Self { inner: Arc::new(Calibration::assumed()) }
     }
 
     /// Read a calibration in the box by name, a .json file, or a mapping.
@@ -61,6 +68,60 @@ impl PyCalibration {
         self.inner.to_json()
     }
 
+    /// The same laws for steps that follow one another without a pause: arithmetic at the rate that the device holds at its
+    /// power limit, measured over about a second of unbroken load.
+    ///
+    /// By default a step is priced as a short run measures it, with pauses in which the clock recovers. The word
+    /// ``sustained`` as a calibration means this of the default one.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> short = rs.Deployment("llama-3.1-8b", "h100-sxm").prefill(prompt_tokens=4096)
+    /// >>> long = rs.Deployment("llama-3.1-8b", "h100-sxm", calibration="sustained").prefill(prompt_tokens=4096)
+    /// >>> bool(1.0 < long.time_s / short.time_s < 1.2)
+    /// True
+    fn sustained(&self) -> Self {
+        Self { inner: Arc::new(self.inner.sustained()) }
+    }
+
+    /// Every constant of every law: dicts of `path` (`gemm.bf16.e_m`), `value`, `unit`, `domain` (`efficiency`: above 0 and at
+    /// most 1; `fraction`; `slight`: at most 0.08; `non_negative`; `positive`) and `meaning`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Calibration.ideal().constants()[0]["path"]
+    /// 'step.compute_rate'
+    fn constants<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let row = |constant: Constant| {
+            let row = PyDict::new(py);
+            row.set_item("path", constant.path)?;
+            row.set_item("value", constant.value)?;
+            row.set_item("unit", constant.parameter.unit)?;
+            row.set_item("domain", constant.parameter.domain.name())?;
+            row.set_item("meaning", constant.parameter.meaning)?;
+            Ok(row)
+        };
+        self.inner.constants().python()?.into_iter().map(row).collect()
+    }
+
+    /// The same calibration with some constants replaced.
+    ///
+    /// Parameters
+    /// ----------
+    /// values : dict
+    ///     New values by path, in the units that `constants` gives.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     Nothing stands at a path, or a law refuses the value.
+    fn with_constants(&self, values: HashMap<String, f64>) -> PyResult<Self> {
+        let pairs = values.iter().map(|(path, value)| (path.as_str(), *value));
+        Ok(Self { inner: Arc::new(self.inner.with_constants(pairs).python()?) })
+    }
+
     /// Name: device, kernel library, basis.
     #[getter]
     fn name(&self) -> &str {
@@ -79,17 +140,41 @@ impl PyCalibration {
         self.inner.intervals.coverage
     }
 
-    /// Where the constants come from: `basis` (`ideal`, `prototype`, `measured` or `borrowed`), `device`, `software`, `date`,
-    /// `num_points` (0 where unknown) and `note`.
+    /// Powers of the device, watts: `idle_w`, `compute_w`, `memory_w`; None where nobody measured them.
+    #[getter]
+    fn power<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(power) = &self.inner.power else { return Ok(None) };
+        let row = PyDict::new(py);
+        row.set_item("idle_w", power.idle_w)?;
+        row.set_item("compute_w", power.compute_w)?;
+        row.set_item("memory_w", power.memory_w)?;
+        Ok(Some(row))
+    }
+
+    /// Where the constants come from: `basis` (`ideal`, `assumed`, `measured` or `borrowed`), `device` that was measured,
+    /// `software`, `date`, `num_points`, `note`, and `errors`: by class and operand type, in percent of measured time.
     #[getter]
     fn provenance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (p, row) = (&self.inner.provenance, PyDict::new(py));
+        let (p, row, errors) = (&self.inner.provenance, PyDict::new(py), PyDict::new(py));
         row.set_item("basis", &p.basis)?;
         row.set_item("device", &p.device)?;
         row.set_item("software", &p.software)?;
         row.set_item("date", &p.date)?;
         row.set_item("num_points", p.num_points)?;
         row.set_item("note", &p.note)?;
+        for (name, error) in &p.errors {
+            let class = PyDict::new(py);
+            class.set_item("num_points", error.num_points)?;
+            class.set_item("left_out", error.left_out)?;
+            class.set_item("in_sample_percent", error.in_sample_percent)?;
+            class.set_item("unseen_percent", error.unseen_percent)?;
+            class.set_item("unseen_median_percent", error.unseen_median_percent)?;
+            class.set_item("unseen_bias_percent", error.unseen_bias_percent)?;
+            class.set_item("unseen_coverage", error.unseen_coverage)?;
+            class.set_item("roofline_percent", error.roofline_percent)?;
+            errors.set_item(name, class)?;
+        }
+        row.set_item("errors", errors)?;
         Ok(row)
     }
 
@@ -106,7 +191,8 @@ impl PyCalibration {
     }
 }
 
-/// `None`, a name, a path, a mapping or a calibration; `None` and `"calibrated"` mean the device's default.
+/// `None`, a name, a path, a mapping or a calibration; `None` and `"calibrated"` mean the device's default, `"sustained"`
+/// the same under unbroken load.
 pub(crate) fn choose(
     py: Python<'_>,
     source: Option<&Bound<'_, PyAny>>,
@@ -119,6 +205,7 @@ pub(crate) fn choose(
     match source.extract::<String>().as_deref() {
         Ok("ideal") => Ok(Some(Arc::new(Calibration::ideal()))),
         Ok("calibrated") => Ok(Some(Arc::new(Calibration::default_for(accelerator)))),
+        Ok("sustained") => Ok(Some(Arc::new(Calibration::default_for(accelerator).sustained()))),
         _ => Ok(Some(PyCalibration::load(&py.get_type::<PyCalibration>(), py, source)?.inner)),
     }
 }

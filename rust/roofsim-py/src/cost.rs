@@ -122,6 +122,11 @@ cost_getters!(PyStepCost {
         })
         .collect()
     }
+    /// Energy of the step over all devices, joules; None where nobody measured the device's power.
+    ///
+    /// E = idle t + compute F/P + memory bytes/W per device, with the powers of `Calibration.power`. Leaves out links and the host.
+    #[getter]
+    fn energy_j(&self) -> Option<f64> { self.deployment.energy_j(&self.cost) }
     /// Shapes of the kernels behind `ops`, one dict each: `name`, `count`, `family` ("gemm", "grouped_gemm",
     /// "attention", "elementwise"), formats and sizes by name. Communication and latent attention have none.
     #[getter]

@@ -45,7 +45,7 @@ use crate::model::PyModel;
 /// Deployment("llama-3.1-70b" on 4 x "h100-sxm", TP 4 PP 1 DP 1 EP 1, ideal)
 #[pyclass(name = "Deployment", module = "roofsim", frozen)]
 pub(crate) struct PyDeployment {
-    inner: Arc<Deployment>,
+    pub(crate) inner: Arc<Deployment>,
     model: PyModel,
     accelerator: PyAccelerator,
 }
@@ -157,7 +157,8 @@ impl PyDeployment {
         self.inner.engine.name()
     }
 
-    /// Cost of one forward step over a flat batch, at sustained rates.
+    /// Cost of one forward step over a flat batch, as a short run measures it; under unbroken load with a calibration that is
+    /// `Calibration.sustained`.
     ///
     /// Every operation is costed once for the rows of the whole batch, attention for each request's context; the step is their
     /// sum: weights are read once whatever the batch. Only the last row of each request passes the head.

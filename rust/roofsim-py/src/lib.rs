@@ -15,6 +15,7 @@
 mod accelerator;
 mod arguments;
 mod arrow;
+mod batch;
 mod batches;
 mod calibration;
 mod capacity;
@@ -60,5 +61,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     reductions::add_to(module)?;
     batches::add_to(module)?;
     arrow::add_to(module)?;
+    module.add_function(wrap_pyfunction!(batch::steady_power, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::step_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::gemm_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::attention_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::grouped_gemm_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::elementwise_costs, module)?)?;
     module.add_function(wrap_pyfunction!(plan::plan, module)?)
 }

@@ -366,6 +366,9 @@ fn calibrations(
             }
         } else if name.as_deref() == Some("calibrated") {
             chosen.push(None);
+        } else if name.as_deref() == Some("sustained") && devices.len() > 1 {
+            let rule = "is each device's own: with several accelerators list Accelerator(...).calibration.sustained()";
+            return Err(spec("calibration", "sustained", rule));
         } else {
             let device =
                 devices.first().ok_or_else(|| spec("accelerators", "[]", "an axis needs at least one value"))?;

@@ -1,13 +1,43 @@
-//! The calibrations that need no file: the ideal one and the prototype constants that stand in until a device is fitted.
+//! The calibrations that need no file, and which calibration a device gets by default.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use super::law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw};
+use super::law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw};
 use super::{Calibration, Interval, Intervals, Provenance};
 use crate::format::ComputeDType;
 use crate::hardware::Accelerator;
 
+macro_rules! in_the_catalogue {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../python/roofsim/catalog/calibrations/", $name, ".json")))
+    };
+}
+
+/// The calibrations in the box, name and contents: the very files of the Python catalogue. For each device and each
+/// family the first one is the default.
+const BOX: &[(&str, &str)] = &[
+    in_the_catalogue!("h100-sxm-torch"),
+    in_the_catalogue!("h200-sxm-torch"),
+    in_the_catalogue!("a100-sxm-80gb-tensorrt-llm"),
+    in_the_catalogue!("l40s-tensorrt-llm"),
+    in_the_catalogue!("b200-sxm-tensorrt-llm"),
+    in_the_catalogue!("gb200-tensorrt-llm"),
+];
+
+/// How much wider bars are on a device that borrows from another one of its family.
+const SAME_FAMILY: f64 = 2.0;
+/// How much wider bars are on a device whose family nobody measured.
+const OTHER_FAMILY: f64 = 4.0;
+
+fn in_the_box() -> &'static [Calibration] {
+    static PARSED: OnceLock<Vec<Calibration>> = OnceLock::new();
+    // A file that does not read is passed over, so that the core never panics; a test reads all of them.
+    PARSED.get_or_init(|| BOX.iter().filter_map(|(_, text)| Calibration::from_json(text).ok()).collect())
+}
+
 pub(super) fn ideal() -> Calibration {
+    let assumed = assumed();
     Calibration {
         name: "ideal".to_owned(),
         kernel_library: "none".to_owned(),
@@ -16,188 +46,181 @@ pub(super) fn ideal() -> Calibration {
         grouped_gemm: GroupedGemmLaw::Roofline,
         elementwise: ElementwiseLaw::Roofline,
         collective: CollectiveLaw::Roofline,
-        sustained_compute: 1.0,
-        sustained_memory: 1.0,
-        intervals: Intervals {
-            coverage: 1.0,
-            gemm: Interval::NONE,
-            attention: Interval::NONE,
-            grouped_gemm: Interval::NONE,
-            elementwise: Interval::NONE,
-            collective: Interval::NONE,
-        },
+        step: StepLaw::IDEAL,
+        power: None,
+        intervals: Intervals::none(),
         provenance: Provenance {
             basis: "ideal".to_owned(),
-            device: String::new(),
-            software: String::new(),
-            date: String::new(),
-            num_points: 0,
             note: "datasheet roofline: a lower bound for cold caches, not a prediction".to_owned(),
+            ..assumed.provenance
         },
     }
 }
 
 const US: f64 = 1e-6;
 
-struct Constants {
-    device: &'static str,
-    bf16: GemmLaw,
-    fp8: GemmLaw,
-    attention: AttentionLaw,
-    sustained_memory: f64,
-    sustained_compute: f64,
-}
-
-/// H100 SXM, torch 2.11 kernels.
-const H100: Constants = Constants {
-    device: "h100-sxm",
-    bf16: GemmLaw::Tiled {
-        t0_s: 2.03 * US,
-        e_m: 0.867,
-        e_tile: 1.204,
-        half: 5616.0,
-        tau_s: 0.86 * US,
-        red_s: 2.41 * US,
-        e_p: 0.727,
-    },
-    fp8: GemmLaw::Tiled {
-        t0_s: 2.13 * US,
-        e_m: 0.856,
-        e_tile: 0.83,
-        half: 1429.0,
-        tau_s: 1.16 * US,
+/// Where every fit starts: round numbers of a recent data-centre GPU.
+pub(super) fn assumed() -> Calibration {
+    let tiled = GemmLaw::Tiled {
+        t0_s: 3.0 * US,
+        e_m: 0.86,
+        e_c: 0.83,
+        load_bytes_per_s: 200e9,
+        stage_s: 0.04 * US,
+        epilogue_s: 0.75 * US,
         red_s: 2.0 * US,
-        e_p: 0.648,
-    },
-    attention: AttentionLaw::Kernels {
-        tile_t0_s: 4.10 * US,
-        tile_e_c: 0.682,
-        tile_tau_s: 1.92 * US,
-        tile_tail: 0.556,
-        split_t0_s: 6.78 * US,
-        split_e_c: 0.682,
-        split_c_s: 0.090 * US,
-        e_m: 0.944,
-    },
-    sustained_memory: 0.968,
-    sustained_compute: 0.939,
-};
-
-/// H200 SXM, torch 2.11 kernels.
-const H200: Constants = Constants {
-    device: "h200-sxm",
-    bf16: GemmLaw::Tiled {
-        t0_s: 2.79 * US,
-        e_m: 0.907,
-        e_tile: 0.972,
-        half: 3284.0,
-        tau_s: 0.31 * US,
-        red_s: 2.80 * US,
-        e_p: 0.705,
-    },
-    fp8: GemmLaw::Tiled {
-        t0_s: 2.65 * US,
-        e_m: 0.874,
-        e_tile: 1.436,
-        half: 6827.0,
-        tau_s: 0.67 * US,
-        red_s: 3.85 * US,
-        e_p: 0.640,
-    },
-    attention: AttentionLaw::Kernels {
-        tile_t0_s: 4.24 * US,
-        tile_e_c: 0.688,
-        tile_tau_s: 1.78 * US,
-        tile_tail: 0.625,
-        split_t0_s: 6.77 * US,
-        split_e_c: 0.688,
-        split_c_s: 0.093 * US,
-        e_m: 0.985,
-    },
-    sustained_memory: 0.922,
-    sustained_compute: 0.960,
-};
-
-/// The smooth law for devices whose kernels nobody timed.
-const GENERIC_GEMM: GemmLaw = GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m: 0.875 };
-
-pub(super) fn default_for(accelerator: &Accelerator) -> Calibration {
-    let name = accelerator.name.as_str();
-    // A name alone proves nothing: the datasheet must be the measured device's too.
-    let is = |bandwidth: f64| {
-        accelerator.num_compute_units == Some(132)
-            && (accelerator.memory_bandwidth_bytes_per_s / bandwidth - 1.0).abs() < 0.02
+        tail: 0.1,
+        quantise_bytes: 0.0,
     };
-    match (name, accelerator.family.as_str()) {
-        ("h100-sxm", "hopper") if is(3.35e12) => prototype(name, &H100, "prototype", 1.0, ""),
-        ("h200-sxm", "hopper") if is(4.8e12) => prototype(name, &H200, "prototype", 1.0, ""),
-        (_, "hopper") => {
-            prototype(name, &H100, "borrowed", 2.0, "constants of the H100 SXM, same family, fixed times included")
-        }
-        _ => generic(name, accelerator),
-    }
-}
-
-fn prototype(name: &str, c: &Constants, basis: &str, widen: f64, note: &str) -> Calibration {
-    let gemm = BTreeMap::from([
-        (ComputeDType::Bf16, c.bf16),
-        (ComputeDType::Fp16, c.bf16),
-        (ComputeDType::Fp8, c.fp8),
-        (ComputeDType::Int8, c.fp8),
-    ]);
-    let source = "GEMM, attention and grouped GEMM: early measurements of torch 2.11 kernels, not yet refitted by this validator; \
-                  element-wise and collective constants are assumed";
-    let note = if note.is_empty() { source.to_owned() } else { format!("{note}; {source}") };
     Calibration {
-        name: format!("{name}/torch/{basis}"),
+        name: "assumed".to_owned(),
         kernel_library: "torch".to_owned(),
-        gemm,
-        attention: c.attention,
-        grouped_gemm: GroupedGemmLaw::Loaded {
-            t0_s: 10.9 * US,
-            e_m: 0.9,
-            load_bytes_per_flop: 3.22e12 / 989e12,
-            e_tile: 0.72,
+        gemm: BTreeMap::from([(ComputeDType::Bf16, tiled)]),
+        attention: AttentionLaw::Kernels {
+            e_m: 0.93,
+            stream_bytes_per_s: 48e9,
+            crowd_s: 4.0 * US,
+            crowd_heads: 2.5,
+            pass_t0_s: 2.7 * US,
+            split_t0_s: 2.1 * US,
+            split_c_s: 0.012 * US,
+            split_rows_s: 7.5 * US,
+            split_e_c: 0.33,
+            tile_t0_s: 3.8 * US,
+            tile_e_c: 0.85,
+            tile_exp_per_s: 19e9,
+            tile_start: 1.4,
+            tile_spread: 0.57,
+            tile_last: 0.1,
+            tile_end: 0.9,
+            prefix_tile_s: 5.5 * US,
+        },
+        grouped_gemm: GroupedGemmLaw::Tiled {
+            t0_s: 4.5 * US,
+            e_m: 0.95,
+            e_c: 0.9,
+            e_c_narrow: 0.65,
+            stage_s: 0.06 * US,
+            epilogue_s: 0.8 * US,
+            exposed: 0.7,
         },
         elementwise: ElementwiseLaw::Launched { launch_s: 2.1 * US, e_m: 0.85 },
         collective: CollectiveLaw::AlphaBeta { t0_s: 6.0 * US, hop_s: 0.5 * US, e_link: 0.75 },
-        sustained_compute: c.sustained_compute,
-        sustained_memory: c.sustained_memory,
-        intervals: intervals(widen),
+        step: StepLaw {
+            compute_rate: 0.97,
+            memory_rate: 0.97,
+            slowdown: 0.08,
+            slowdown_s: 38e-3,
+            dispatch_s: 12.0 * US,
+            sustained_compute: 0.86,
+        },
+        power: None,
+        intervals: Intervals {
+            coverage: 0.8,
+            decode_correlation: 0.5,
+            prefill_correlation: 0.5,
+            gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::symmetric(0.09))]),
+            decode_attention: Interval::symmetric(0.08),
+            prefill_attention: Interval::symmetric(0.08),
+            grouped_gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::symmetric(0.15))]),
+            elementwise: Interval::symmetric(0.2),
+            collective: Interval::symmetric(0.32),
+        },
         provenance: Provenance {
-            basis: basis.to_owned(),
-            device: c.device.to_owned(),
-            software: "torch 2.11, CUDA 13.0".to_owned(),
-            date: "2026-11".to_owned(),
+            basis: "assumed".to_owned(),
+            device: String::new(),
+            family: String::new(),
+            memory_bandwidth_bytes_per_s: 0.0,
+            num_compute_units: None,
+            software: String::new(),
+            date: String::new(),
             num_points: 0,
-            note,
+            errors: BTreeMap::new(),
+            note: "round numbers that no measurement stands behind".to_owned(),
         },
     }
 }
 
-/// 80% bars from the mean errors of the prototype (about 5% GEMM, 4.5% attention, 8% grouped GEMM): 1.6 times the mean
-/// absolute error covers 80% of a Laplace distribution.
-fn intervals(widen: f64) -> Intervals {
-    let bar = |mean_error: f64| Interval::symmetric((1.6 * mean_error * widen).min(0.9));
-    Intervals {
-        coverage: 0.8,
-        gemm: bar(0.055),
-        attention: bar(0.05),
-        grouped_gemm: bar(0.09),
-        elementwise: bar(0.12),
-        collective: bar(0.20),
+pub(super) fn default_for(accelerator: &Accelerator) -> Calibration {
+    let measured = in_the_box();
+    if let Some(own) = measured.iter().find(|c| is_measured_device(c, accelerator)) {
+        return own.clone();
+    }
+    match measured.iter().find(|c| c.provenance.family == accelerator.family) {
+        Some(relative) => {
+            let note = format!("constants of the {}, same family, fixed times included", relative.provenance.device);
+            borrowed(accelerator, relative, SAME_FAMILY, &note)
+        }
+        None => from_another_family(accelerator, measured.first().unwrap_or(&assumed())),
     }
 }
 
-fn generic(name: &str, accelerator: &Accelerator) -> Calibration {
+/// A name alone proves nothing: the datasheet must be the measured device's too.
+fn is_measured_device(calibration: &Calibration, accelerator: &Accelerator) -> bool {
+    let p = &calibration.provenance;
+    let bandwidth = p.memory_bandwidth_bytes_per_s / accelerator.memory_bandwidth_bytes_per_s;
+    p.device == accelerator.name
+        && p.family == accelerator.family
+        && p.num_compute_units == accelerator.num_compute_units
+        && (bandwidth - 1.0).abs() < 0.02
+}
+
+fn borrowed(accelerator: &Accelerator, from: &Calibration, widening: f64, note: &str) -> Calibration {
+    Calibration {
+        name: format!("{}/{}/borrowed", accelerator.name, from.kernel_library),
+        power: None,
+        intervals: from.intervals.clone().widened(widening),
+        provenance: Provenance {
+            basis: "borrowed".to_owned(),
+            num_points: 0,
+            errors: BTreeMap::new(),
+            note: note.to_owned(),
+            ..from.provenance.clone()
+        },
+        ..from.clone()
+    }
+}
+
+/// Tile sizes, split-k and the load ceiling are one architecture's own: elsewhere the smooth law stands in for them.
+fn from_another_family(accelerator: &Accelerator, from: &Calibration) -> Calibration {
     let note = format!(
-        "nobody measured the {} family here: Hopper's efficiencies are borrowed, bars are up to four times wider",
-        accelerator.family
+        "nobody measured the {} family: efficiencies of the {} are borrowed, bars are four times as wide",
+        accelerator.family, from.provenance.device
     );
-    let mut calibration = prototype(name, &H100, "borrowed", 4.0, &note);
-    calibration.gemm = BTreeMap::from([(ComputeDType::Bf16, GENERIC_GEMM)]);
-    // The load ceiling is Hopper's own: elsewhere only the memory limits the loads of experts.
-    calibration.grouped_gemm =
-        GroupedGemmLaw::Loaded { t0_s: 10.9 * US, e_m: 0.9, load_bytes_per_flop: 1.0, e_tile: 0.72 };
+    let mut calibration = borrowed(accelerator, from, OTHER_FAMILY, &note);
+    calibration.gemm =
+        BTreeMap::from([(ComputeDType::Bf16, GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m: 0.875 })]);
+    calibration.grouped_gemm = GroupedGemmLaw::Tiled {
+        t0_s: 4.5 * US,
+        e_m: 0.95,
+        e_c: 0.9,
+        e_c_narrow: 0.65,
+        stage_s: 0.06 * US,
+        epilogue_s: 0.8 * US,
+        exposed: 0.7,
+    };
     calibration
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_calibration_in_the_box_reads_and_says_what_it_measured() {
+        for (name, text) in BOX {
+            let calibration = Calibration::from_json(text);
+            assert!(calibration.is_ok(), "{name}: {calibration:?}");
+            let Ok(read) = calibration else { continue };
+            assert_eq!(format!("{}-{}", read.provenance.device, read.kernel_library), *name);
+            assert_eq!(read.provenance.basis, "measured");
+            assert!(read.provenance.num_points > 0);
+        }
+    }
+
+    #[test]
+    fn what_is_assumed_is_lawful() {
+        assert!(assumed().check().is_ok());
+        assert!(ideal().check().is_ok());
+    }
 }

@@ -26,23 +26,28 @@ pub enum GemmLaw {
         /// Memory efficiency.
         e_m: f64,
     },
-    /// The least over output tiles and split-k of
-    /// `max(((w mma)^4 + (bytes/(e_m W))^4)^(1/4) + w tau + [s>1] red, F/(e_p P))`, plus `t0`.
+    /// The least over output tiles a x b and splits s of k of
+    /// `((w step k/s)^4 + (bytes/(e_m W))^4)^(1/4) + w rows cols epilogue + [s>1] red`, plus `t0` and the quantising of
+    /// the activations. `w` counts waves of tiles, `step` is one tile's time per element of k: see `docs/gemm.md`.
     Tiled {
         /// Fixed time.
         t0_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
-        /// Matrix-unit efficiency of an infinitely large tile. May exceed 1: `e_p` bounds the whole.
-        e_tile: f64,
-        /// Elements at which a tile reaches half of `e_tile`.
-        half: f64,
-        /// Time to start one wave of tiles.
-        tau_s: Seconds,
+        /// Matrix-unit efficiency inside a tile.
+        e_c: f64,
+        /// Operand bytes that one compute unit loads per second.
+        load_bytes_per_s: f64,
+        /// Time that 64 elements of k take in any tile, however small: latency of one stage of its pipeline.
+        stage_s: Seconds,
+        /// Time in which one compute unit writes a tile of 128 x 128 outputs.
+        epilogue_s: Seconds,
         /// Time to reduce the partial sums of split-k.
         red_s: Seconds,
-        /// Efficiency against the device's peak that no shape exceeds.
-        e_p: f64,
+        /// Share of a partly filled last wave that is waited for: 0 where work is spread evenly, 1 for whole waves.
+        tail: f64,
+        /// Bytes per activation element that a kernel which quantises them moves, where the library counts it in.
+        quantise_bytes: f64,
     },
 }
 
@@ -52,24 +57,43 @@ pub enum GemmLaw {
 pub enum AttentionLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
-    /// The faster of two kernels: one that tiles the queries, one that splits the KV axis.
+    /// The faster of two kernels: one pass over the keys, by packed rows or by query tiles, and one that splits the KV
+    /// axis. See `docs/attention.md`.
     Kernels {
-        /// Query-tiled kernel: fixed time.
-        tile_t0_s: Seconds,
-        /// Query-tiled kernel: efficiency of its blocks of 128 queries by 128 keys.
-        tile_e_c: f64,
-        /// Query-tiled kernel: time to start one tile.
-        tile_tau_s: Seconds,
-        /// Query-tiled kernel: part of the longest tile that shows at the end of the makespan.
-        tile_tail: f64,
-        /// KV-splitting kernel: fixed time.
-        split_t0_s: Seconds,
-        /// KV-splitting kernel: compute efficiency.
-        split_e_c: f64,
-        /// KV-splitting kernel: seconds per square root of the longest context.
-        split_c_s: Seconds,
-        /// Memory efficiency of both.
+        /// Memory efficiency of all kernels.
         e_m: f64,
+        /// Bytes of keys and values that one compute unit streams per second.
+        stream_bytes_per_s: f64,
+        /// Time that a launch over very many KV heads of width 128 takes more than one over few.
+        crowd_s: Seconds,
+        /// KV heads per compute unit at which half of `crowd_s` is reached.
+        crowd_heads: f64,
+        /// Fixed time of a pass by packed rows, and of every launch.
+        pass_t0_s: Seconds,
+        /// Time that combining the parts of a split KV axis adds.
+        split_t0_s: Seconds,
+        /// Split KV axis: seconds per square root of the longest context, at a head width of 128.
+        split_c_s: Seconds,
+        /// Split KV axis: time to combine the parts of tiles of 128 rows of width 128.
+        split_rows_s: Seconds,
+        /// Split KV axis: compute efficiency.
+        split_e_c: f64,
+        /// Query tiles: fixed time, where longer than `pass_t0_s`.
+        tile_t0_s: Seconds,
+        /// Query tiles: efficiency of the products of a block of 128 queries by 128 keys.
+        tile_e_c: f64,
+        /// Query tiles: exponentials that one compute unit evaluates per second.
+        tile_exp_per_s: f64,
+        /// Query tiles: blocks that the start and end of a tile are worth.
+        tile_start: f64,
+        /// Query tiles: share of the difference of longest and shortest tile that shows at the end of the makespan.
+        tile_spread: f64,
+        /// Query tiles: share of the longest tile that shows there.
+        tile_last: f64,
+        /// Query tiles: blocks that the launch's last tiles take to be written, once tiles fill the machine.
+        tile_end: f64,
+        /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
+        prefix_tile_s: Seconds,
     },
 }
 
@@ -79,16 +103,23 @@ pub enum AttentionLaw {
 pub enum GroupedGemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
-    /// `t0 + (mem^4 + mma^4)^(1/4)` with `mem` the 8-norm of HBM time and of a load-rate ceiling in whole waves.
-    Loaded {
+    /// The least over output tiles of `larger + exposed smaller + w rows cols epilogue`, plus `t0`, of the times of the
+    /// tiles in whole waves and of the bytes against `e_m W`: see `docs/moe.md`.
+    Tiled {
         /// Fixed time.
         t0_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
-        /// Load-rate ceiling as bytes per peak bf16 FLOP of the device: 3.22e12 bytes/s on 989e12 FLOP/s.
-        load_bytes_per_flop: f64,
-        /// Tile efficiency.
-        e_tile: f64,
+        /// Matrix-unit efficiency inside a tile of operands of 16 bits and more.
+        e_c: f64,
+        /// The same for narrower operands.
+        e_c_narrow: f64,
+        /// Time that 64 elements of k take in any tile, however small.
+        stage_s: Seconds,
+        /// Time in which one compute unit writes a tile of 128 x 128 outputs.
+        epilogue_s: Seconds,
+        /// Share of the shorter of arithmetic and memory traffic that the longer one does not hide.
+        exposed: f64,
     },
 }
 
@@ -124,6 +155,42 @@ pub enum CollectiveLaw {
     },
 }
 
+/// What operations do inside a step that they do not do alone. A step is the sum of its operations at these rates.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepLaw {
+    /// Compute rate inside a short step over that of kernels alone.
+    pub compute_rate: f64,
+    /// Memory rate inside a step over that of kernels alone.
+    pub memory_rate: f64,
+    /// Share of its arithmetic that a very long step takes more, since the clock falls under load.
+    pub slowdown: f64,
+    /// Arithmetic of a step, in seconds at the datasheet peak, at which half of `slowdown` is reached.
+    pub slowdown_s: Seconds,
+    /// Time to sort the tokens of a batch by expert, once in each layer of experts.
+    pub dispatch_s: Seconds,
+    /// Compute rate of steps that follow one another without a pause, at the power limit, over that of kernels alone.
+    pub sustained_compute: f64,
+}
+
+impl StepLaw {
+    /// A plain sum.
+    pub const IDEAL: Self = Self {
+        compute_rate: 1.0,
+        memory_rate: 1.0,
+        slowdown: 0.0,
+        slowdown_s: 1.0,
+        dispatch_s: 0.0,
+        sustained_compute: 1.0,
+    };
+
+    /// The law of steps that follow one another without a pause.
+    #[must_use]
+    pub fn sustained(self) -> Self {
+        Self { compute_rate: self.sustained_compute, slowdown: 0.0, ..self }
+    }
+}
+
 /// `(x^4 + y^4)^(1/4)` for x, y >= 0, without a power function: powers by multiplication, roots by square roots.
 ///
 /// Never under its larger argument, whatever the rounding. Seconds between 1e-70 and 1e70 neither vanish nor overflow.
@@ -131,12 +198,4 @@ pub enum CollectiveLaw {
 pub fn norm4(x: f64, y: f64) -> f64 {
     let (x2, y2) = (x * x, y * y);
     larger((x2 * x2 + y2 * y2).sqrt().sqrt(), larger(x, y))
-}
-
-/// `(x^8 + y^8)^(1/8)` for x, y >= 0, as [`norm4`]; good between 1e-35 and 1e35 seconds.
-#[inline(always)]
-pub fn norm8(x: f64, y: f64) -> f64 {
-    let (x2, y2) = (x * x, y * y);
-    let (x4, y4) = (x2 * x2, y2 * y2);
-    larger((x4 * x4 + y4 * y4).sqrt().sqrt().sqrt(), larger(x, y))
 }

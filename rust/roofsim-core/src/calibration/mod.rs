@@ -1,73 +1,26 @@
 //! Calibrations: which law with which constants stands for a device, a kernel library and a dtype.
 
 mod builtin;
+mod interval;
 mod law;
+mod parameters;
+mod power;
+mod provenance;
 mod spec;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, norm4, norm8};
+pub use interval::{Interval, Intervals, MeasuredRange};
+pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4};
+
+pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
+pub use power::{Power, SteadyLoad};
+pub use provenance::{ClassError, Provenance};
 
 use crate::format::ComputeDType;
 use crate::hardware::Accelerator;
-
-/// Relative half-widths of a prediction interval: `[t (1 - below), t (1 + above)]`, cut at the ideal time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Interval {
-    /// Fraction below the prediction.
-    pub below: f64,
-    /// Fraction above the prediction.
-    pub above: f64,
-}
-
-impl Interval {
-    /// No width: the value of a bound is not uncertain.
-    pub const NONE: Self = Self { below: 0.0, above: 0.0 };
-
-    /// Symmetric.
-    pub const fn symmetric(width: f64) -> Self {
-        Self { below: width, above: width }
-    }
-}
-
-/// Interval of each class of operation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Intervals {
-    /// Stated coverage, 0.8 for 80%.
-    pub coverage: f64,
-    /// GEMM.
-    pub gemm: Interval,
-    /// Attention.
-    pub attention: Interval,
-    /// Grouped GEMM.
-    pub grouped_gemm: Interval,
-    /// Element-wise.
-    pub elementwise: Interval,
-    /// Collectives.
-    pub collective: Interval,
-}
-
-/// How the constants were obtained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provenance {
-    /// `ideal`, `prototype`, `measured` or `borrowed`.
-    pub basis: String,
-    /// Device that was measured; empty for `ideal`.
-    pub device: String,
-    /// Software versions.
-    pub software: String,
-    /// Date.
-    pub date: String,
-    /// Points behind the fit; 0 where unknown.
-    pub num_points: u64,
-    /// What a reader must know.
-    pub note: String,
-}
 
 /// One calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,10 +40,11 @@ pub struct Calibration {
     pub elementwise: ElementwiseLaw,
     /// Collectives.
     pub collective: CollectiveLaw,
-    /// Sustained compute rate over burst rate: a step is priced at sustained.
-    pub sustained_compute: f64,
-    /// Memory rate inside a step over the rate of isolated kernels.
-    pub sustained_memory: f64,
+    /// What operations do inside a step.
+    pub step: StepLaw,
+    /// Powers of the device; absent where nobody measured them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
     /// Error bars.
     pub intervals: Intervals,
     /// Where it comes from.
@@ -103,10 +57,21 @@ impl Calibration {
         builtin::ideal()
     }
 
+    /// Round numbers that no measurement stands behind: where every fit starts.
+    pub fn assumed() -> Self {
+        builtin::assumed()
+    }
+
     /// The default for a device: its own constants where it was measured, else those of its architecture family, else
     /// the generic ones, saying so in the provenance and with wider bars.
     pub fn default_for(accelerator: &Accelerator) -> Self {
         builtin::default_for(accelerator)
+    }
+
+    /// The same laws for steps that follow one another without a pause, at the device's power limit.
+    #[must_use]
+    pub fn sustained(&self) -> Self {
+        Self { name: format!("{}/sustained", self.name), step: self.step.sustained(), ..self.clone() }
     }
 
     /// True for the bare roofline.

@@ -1,23 +1,20 @@
 //! Dense matrix product: `m` rows times an `n` by `k` weight. FLOPs = 2 m n k (never MACs).
 
+use super::tile::{NUM_TILES, TileConstants, TileGrid};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::{GemmLaw, Interval, norm4};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
 
-/// Output tiles that the tiled law chooses from, as (rows, columns).
-const TILES: [(f64, f64); 6] =
-    [(64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0), (256.0, 64.0), (256.0, 128.0)];
 /// Ways to split the inner dimension.
-const SPLITS: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
-
+const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Row counts evaluated together.
 const LANES: usize = 64;
 
 /// Every tile with every split, as positions.
 fn candidates() -> impl Iterator<Item = (usize, usize)> {
-    (0..TILES.len()).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
+    (0..NUM_TILES).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
 }
 
 /// A compiled GEMM: everything but the number of rows.
@@ -44,20 +41,18 @@ pub struct GemmOp {
 enum Resolved {
     Roofline,
     Smooth { t0_s: f64, seconds_per_flop: f64, seconds_per_byte: f64 },
-    Tiled(Tiled),
+    Tiled(Box<Tiled>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Tiled {
     t0_s: f64,
-    tau_s: f64,
     red_s: f64,
-    units: f64,
     n: f64,
-    peak_seconds_per_flop: f64,
     seconds_per_byte: f64,
-    /// Seconds of one tile per element of k: `2 (ab + half) units / (e P)`.
-    tile_seconds_per_k: [f64; 6],
+    /// Seconds of quantising one row of activations.
+    quantise_s_per_row: f64,
+    grid: TileGrid,
     /// k / s.
     split_k: [f64; 4],
 }
@@ -81,8 +76,8 @@ impl GemmOp {
             flops_per_row: 2.0 * n as f64 * k as f64,
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
-            law: Resolved::new(machine, n, k, dtype, seconds_per_flop),
-            interval: machine.calibration.intervals.gemm,
+            law: Resolved::new(machine, (n, k), (format, dtype), seconds_per_flop),
+            interval: machine.calibration.intervals.of_gemm(dtype),
         })
     }
 
@@ -102,7 +97,7 @@ impl GemmOp {
                 let (compute_s, memory_s) = (flops * seconds_per_flop, bytes * seconds_per_byte);
                 Parts { time_s: t0_s + norm4(compute_s, memory_s), compute_s, memory_s, overhead_s: *t0_s }
             }
-            Resolved::Tiled(tiled) => tiled.parts(m, flops, bytes),
+            Resolved::Tiled(tiled) => tiled.parts(m, bytes),
         };
         OpCost {
             time_s: larger(parts.time_s, ideal_s),
@@ -116,6 +111,11 @@ impl GemmOp {
             ..OpCost::default()
         }
         .with_interval(self.interval)
+    }
+
+    /// `F/P` of one row.
+    pub fn peak_seconds_per_row(&self) -> f64 {
+        self.flops_per_row * self.seconds_per_flop
     }
 
     /// Times of many row counts at once: the same bits as [`Self::cost`], candidate by candidate so that the loop over
@@ -157,8 +157,7 @@ impl GemmOp {
                     }
                 }
                 for (t, &m) in out.iter_mut().zip(rows) {
-                    let peak_s = m * self.flops_per_row * tiled.peak_seconds_per_flop;
-                    *t = larger(tiled.t0_s + larger(*t, peak_s), ideal(m));
+                    *t = larger(tiled.total_s(*t, m), ideal(m));
                 }
             }
         }
@@ -174,71 +173,89 @@ struct Parts {
 }
 
 impl Resolved {
-    fn new(machine: &Machine<'_>, n: u64, k: u64, dtype: ComputeDType, seconds_per_flop: f64) -> Self {
+    fn new(
+        machine: &Machine<'_>,
+        (n, k): (u64, u64),
+        (format, dtype): (WeightFormat, ComputeDType),
+        seconds_per_flop: f64,
+    ) -> Self {
         let (compute_rate, memory_rate) = (machine.compute_rate, machine.memory_rate);
         let memory = |e_m: f64| machine.seconds_per_byte / (e_m * memory_rate);
         let compute = |e: f64| seconds_per_flop / (e * compute_rate);
         match (machine.calibration.gemm_law(dtype), machine.compute_units()) {
             (GemmLaw::Roofline, _) => Self::Roofline,
-            (GemmLaw::Smooth { t0_s, e_c, e_m }, _) => {
+            // Without a count of compute units there are no waves: the tiled law's own asymptotes remain.
+            (GemmLaw::Smooth { t0_s, e_c, e_m }, _) | (GemmLaw::Tiled { t0_s, e_m, e_c, .. }, None) => {
                 Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
             }
-            // Without a count of compute units there are no waves: the tiled law's own asymptotes remain.
-            (GemmLaw::Tiled { t0_s, e_m, e_p, .. }, None) => {
-                Self::Smooth { t0_s, seconds_per_flop: compute(e_p), seconds_per_byte: memory(e_m) }
+            (
+                GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes },
+                Some(units),
+            ) => {
+                let seconds_per_byte = memory(e_m);
+                // Scales are too few to count here; without them the load of a tile never falls when n grows.
+                let load = |bits: u64| bits as f64 / 8.0 / load_bytes_per_s;
+                let constants = TileConstants {
+                    units,
+                    seconds_per_flop: compute(e_c),
+                    row_load_s: load(dtype.operand_bits()),
+                    column_load_s: load(format.element_bits()),
+                    stage_s,
+                    epilogue_s,
+                    tail,
+                };
+                Self::Tiled(Box::new(Tiled {
+                    t0_s,
+                    red_s,
+                    n: n as f64,
+                    seconds_per_byte,
+                    quantise_s_per_row: quantise_bytes * k as f64 * seconds_per_byte,
+                    grid: TileGrid::new(constants, n as f64),
+                    split_k: SPLITS.map(|s| k as f64 / s),
+                }))
             }
-            (GemmLaw::Tiled { t0_s, e_m, e_tile, half, tau_s, red_s, e_p }, Some(units)) => Self::Tiled(Tiled {
-                t0_s,
-                tau_s,
-                red_s,
-                units,
-                n: n as f64,
-                peak_seconds_per_flop: compute(e_p),
-                seconds_per_byte: memory(e_m),
-                tile_seconds_per_k: TILES.map(|(a, b)| 2.0 * (a * b + half) * units * compute(e_tile)),
-                split_k: SPLITS.map(|s| k as f64 / s),
-            }),
         }
     }
 }
 
 impl Tiled {
     /// The best tile and split for `m` rows.
-    fn parts(&self, m: f64, flops: f64, bytes: f64) -> Parts {
-        let peak_s = flops * self.peak_seconds_per_flop;
+    fn parts(&self, m: f64, bytes: f64) -> Parts {
         let mut best = Parts { time_s: f64::INFINITY, compute_s: 0.0, memory_s: 0.0, overhead_s: 0.0 };
-        for tile in 0..TILES.len() {
-            for split in 0..SPLITS.len() {
-                let parts = self.candidate(tile, split, m, bytes);
-                // The norm is at least its larger part: most candidates lose before any root is taken.
-                if larger(parts.compute_s, parts.memory_s) + parts.overhead_s >= best.time_s {
-                    continue;
-                }
-                let time_s = norm4(parts.compute_s, parts.memory_s) + parts.overhead_s;
-                if time_s < best.time_s {
-                    best = Parts { time_s, ..parts };
-                }
+        for (tile, split) in candidates() {
+            let parts = self.candidate(tile, split, m, bytes);
+            // The norm is at least its larger part: most candidates lose before any root is taken.
+            if larger(parts.compute_s, parts.memory_s) + parts.overhead_s >= best.time_s {
+                continue;
+            }
+            let time_s = norm4(parts.compute_s, parts.memory_s) + parts.overhead_s;
+            if time_s < best.time_s {
+                best = Parts { time_s, ..parts };
             }
         }
         Parts {
-            time_s: self.t0_s + larger(best.time_s, peak_s),
-            compute_s: larger(best.compute_s, peak_s),
-            memory_s: best.memory_s,
+            time_s: self.total_s(best.time_s, m),
+            compute_s: best.compute_s,
+            memory_s: best.memory_s + m * self.quantise_s_per_row,
             overhead_s: self.t0_s + best.overhead_s,
         }
+    }
+
+    /// Time of the whole, given that of the best candidate.
+    #[inline(always)]
+    fn total_s(&self, best_s: f64, m: f64) -> f64 {
+        self.t0_s + best_s + m * self.quantise_s_per_row
     }
 
     /// One tile and split: its parts, without the norm that joins them.
     #[inline(always)]
     fn candidate(&self, tile: usize, split: usize, m: f64, bytes: f64) -> Parts {
-        let ((a, b), s) = (TILES[tile], SPLITS[split]);
-        let output_tiles = (m / a).ceil() * (self.n / b).ceil();
-        let waves = larger(output_tiles * s / self.units, 1.0);
-        let mma_s = waves * (self.tile_seconds_per_k[tile] * self.split_k[split]);
+        let (a, s) = (self.grid.rows(tile), SPLITS[split]);
+        let (compute_s, epilogue_s) = self.grid.seconds(tile, (m / a).ceil() * s, smaller(a, m), self.split_k[split]);
         // Each split writes its fp32 partial sums and the reduction reads them again.
         let partial_bytes = if split > 0 { 8.0 * s * m * self.n } else { 0.0 };
         let memory_s = (bytes + partial_bytes) * self.seconds_per_byte;
-        let overhead_s = waves * self.tau_s + if split > 0 { self.red_s } else { 0.0 };
-        Parts { time_s: 0.0, compute_s: mma_s, memory_s, overhead_s }
+        let overhead_s = epilogue_s + if split > 0 { self.red_s } else { 0.0 };
+        Parts { time_s: 0.0, compute_s, memory_s, overhead_s }
     }
 }

@@ -5,12 +5,17 @@
 
 pub mod attention;
 pub mod collective;
+pub mod dispatch;
 pub mod elementwise;
 pub mod gemm;
 pub mod moe;
+pub mod slowdown;
+mod tile;
 
 pub use attention::{AttentionOp, Load};
 pub use collective::{Collective, CollectiveOp};
+pub use dispatch::DispatchOp;
 pub use elementwise::ElementwiseOp;
 pub use gemm::GemmOp;
 pub use moe::{GroupedGemmOp, expected_distinct_experts};
+pub use slowdown::SlowdownOp;

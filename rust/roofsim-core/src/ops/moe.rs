@@ -1,6 +1,8 @@
 //! Routed experts: a grouped GEMM over the experts that a batch hits.
 
-use crate::calibration::{GroupedGemmLaw, Interval, norm4, norm8};
+use super::tile::{NUM_TILES, TileConstants, TileGrid};
+use crate::arithmetic::{larger, smaller};
+use crate::calibration::{GroupedGemmLaw, Interval};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
@@ -43,11 +45,6 @@ fn expected_distinct(num_experts: u64, experts_per_token: u64, num_tokens: &[u64
     power.map(|power| experts * (1.0 - power))
 }
 
-/// Rows of one expert's tile in the grouped kernel.
-const TILE_ROWS: f64 = 64.0;
-/// Outputs of one expert's tile.
-const TILE_COLUMNS: f64 = 128.0;
-
 /// Shape of a grouped GEMM on one rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupedShape {
@@ -88,16 +85,19 @@ pub struct GroupedGemmOp {
 #[derive(Debug, Clone, PartialEq)]
 enum Resolved {
     Roofline,
-    Loaded {
+    /// Without a number of compute units the tiled law's own asymptotes remain.
+    Smooth {
+        t0_s: f64,
+        seconds_per_flop: f64,
+        seconds_per_byte: f64,
+        exposed: f64,
+    },
+    Tiled {
         t0_s: f64,
         seconds_per_byte: f64,
-        load_seconds_per_byte: f64,
-        tile_s: f64,
-        seconds_per_flop: f64,
-        units: f64,
-        column_tiles: f64,
-        /// Outputs in units of tiles, not rounded.
-        column_width: f64,
+        exposed: f64,
+        k: f64,
+        grid: Box<TileGrid>,
     },
 }
 
@@ -122,7 +122,7 @@ impl GroupedGemmOp {
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             law: Resolved::new(machine, &shape, seconds_per_flop),
-            interval: machine.calibration.intervals.grouped_gemm,
+            interval: machine.calibration.intervals.of_grouped_gemm(shape.dtype),
         })
     }
 
@@ -135,6 +135,12 @@ impl GroupedGemmOp {
             None => expected_distinct_experts(shape.num_experts, shape.experts_per_token, tokens),
         };
         self.evaluate(tokens as f64, hit)
+    }
+
+    /// `F/P` of one row of one replica, on the rank with the average load.
+    pub fn peak_seconds_per_row(&self) -> f64 {
+        let routed = (self.shape.experts_per_token * self.shape.token_replicas) as f64 / self.shape.expert_ranks as f64;
+        routed * self.flops_per_routed_row * self.seconds_per_flop
     }
 
     /// Times of many row counts at once.
@@ -173,9 +179,14 @@ impl GroupedGemmOp {
         let ideal_s = peak_compute_s.max(ideal_memory_s);
         let (time_s, compute_s, memory_s, overhead_s) = match &self.law {
             Resolved::Roofline => (ideal_s, peak_compute_s, ideal_memory_s, 0.0),
-            law @ Resolved::Loaded { t0_s, .. } => {
-                let (compute_s, memory_s) = law.parts(active, routed, weight_bytes, row_bytes, flops);
-                (t0_s + norm4(compute_s, memory_s), compute_s, memory_s, *t0_s)
+            Resolved::Smooth { t0_s, seconds_per_flop, seconds_per_byte, exposed } => {
+                let (compute_s, memory_s) = (flops * seconds_per_flop, bytes * seconds_per_byte);
+                (t0_s + overlapped(compute_s, memory_s, *exposed), compute_s, memory_s, *t0_s)
+            }
+            Resolved::Tiled { t0_s, seconds_per_byte, exposed, k, grid } => {
+                let memory_s = bytes * seconds_per_byte;
+                let (time_s, compute_s, epilogue_s) = best_tile(grid, (active, routed), *k, memory_s, *exposed);
+                (t0_s + time_s, compute_s, memory_s, t0_s + epilogue_s)
             }
         };
         OpCost {
@@ -195,51 +206,50 @@ impl GroupedGemmOp {
 
 impl Resolved {
     fn new(machine: &Machine<'_>, shape: &GroupedShape, seconds_per_flop: f64) -> Self {
-        let GroupedGemmLaw::Loaded { t0_s, e_m, load_bytes_per_flop, e_tile } = machine.calibration.grouped_gemm else {
+        let GroupedGemmLaw::Tiled { t0_s, e_m, e_c, e_c_narrow, stage_s, epilogue_s, exposed } =
+            machine.calibration.grouped_gemm
+        else {
             return Self::Roofline;
         };
-        // Devices without a count of compute units are treated as one unit: no whole-wave effect.
-        let units = machine.compute_units().unwrap_or(1.0);
-        let reference = machine.seconds_per_flop(ComputeDType::Bf16).unwrap_or(seconds_per_flop);
-        let seconds_per_flop = seconds_per_flop / (e_tile * machine.compute_rate);
-        Self::Loaded {
-            t0_s,
-            seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
-            load_seconds_per_byte: reference / load_bytes_per_flop,
-            tile_s: 2.0 * TILE_ROWS * TILE_COLUMNS * shape.k as f64 * seconds_per_flop,
-            seconds_per_flop,
+        let e_c = if shape.dtype.operand_bits() < 16 { e_c_narrow } else { e_c };
+        let seconds_per_byte = machine.seconds_per_byte / (e_m * machine.memory_rate);
+        let seconds_per_flop = seconds_per_flop / (e_c * machine.compute_rate);
+        let Some(units) = machine.compute_units() else {
+            return Self::Smooth { t0_s, seconds_per_flop, seconds_per_byte, exposed };
+        };
+        let constants = TileConstants {
             units,
-            column_tiles: (shape.n as f64 / TILE_COLUMNS).ceil(),
-            column_width: shape.n as f64 / TILE_COLUMNS,
+            seconds_per_flop,
+            // Loads are part of the exposed traffic here, and the routing is too uneven for waves to overlap.
+            row_load_s: 0.0,
+            column_load_s: 0.0,
+            stage_s,
+            epilogue_s,
+            tail: 1.0,
+        };
+        let grid = Box::new(TileGrid::new(constants, shape.n as f64));
+        Self::Tiled { t0_s, seconds_per_byte, exposed, k: shape.k as f64, grid }
+    }
+}
+
+/// The longer of two times and the part of the shorter one that it does not hide.
+#[inline(always)]
+fn overlapped(compute_s: f64, memory_s: f64, exposed: f64) -> f64 {
+    larger(compute_s, memory_s) + exposed * smaller(compute_s, memory_s)
+}
+
+/// `(time, compute, epilogue)` seconds with the best tile for so many `(active experts, routed rows)`.
+#[inline(always)]
+fn best_tile(grid: &TileGrid, (active, routed): (f64, f64), k: f64, memory_s: f64, exposed: f64) -> (f64, f64, f64) {
+    let mut best = (f64::INFINITY, 0.0, 0.0);
+    for tile in 0..NUM_TILES {
+        // Rows of an expert vary with the routing, so that its last tile is half full on average; each has at least one.
+        let row_tiles = larger(routed / grid.rows(tile) + 0.5 * active, active);
+        let (compute_s, epilogue_s) = grid.seconds(tile, row_tiles, routed / row_tiles, k);
+        let time_s = overlapped(compute_s, memory_s, exposed) + epilogue_s;
+        if time_s < best.0 {
+            best = (time_s, compute_s, epilogue_s);
         }
     }
-
-    /// `(compute, memory)` seconds of the loaded law.
-    #[inline(always)]
-    fn parts(&self, active: f64, routed: f64, weight_bytes: f64, row_bytes: f64, flops: f64) -> (f64, f64) {
-        let Self::Loaded {
-            seconds_per_byte,
-            load_seconds_per_byte,
-            tile_s,
-            seconds_per_flop,
-            units,
-            column_tiles,
-            column_width,
-            ..
-        } = self
-        else {
-            return (0.0, 0.0);
-        };
-        let hbm_s = (weight_bytes + row_bytes) * seconds_per_byte;
-        // Weights are fetched in whole waves of column tiles; a last, half-empty wave still takes a whole one.
-        // Counted in fractions of a tile, so that a wider expert never loads in less time.
-        let weight_waves = active * column_width / units;
-        let whole_waves = weight_waves.ceil() / weight_waves;
-        let load_s = (weight_bytes * whole_waves + row_bytes) * load_seconds_per_byte;
-        // Rows of an expert vary with the routing, so that its last tile is half full on average: no edge that all
-        // experts would cross together.
-        let row_tiles = routed / TILE_ROWS + 0.5 * active;
-        let mma_s = (row_tiles * column_tiles * tile_s).max(flops * seconds_per_flop);
-        (mma_s, norm8(hbm_s, load_s))
-    }
+    best
 }

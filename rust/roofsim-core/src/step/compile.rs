@@ -7,7 +7,7 @@ use crate::format::{ComputeDType, KvFormat};
 use crate::model::{Attention, FeedForward, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Weight};
 use crate::ops::attention::{AttentionShape, LatentHeads};
 use crate::ops::moe::GroupedShape;
-use crate::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use crate::ops::{AttentionOp, Collective, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
 use crate::parallel::Layout;
 use crate::roofline::Machine;
 
@@ -51,11 +51,13 @@ impl CompiledStep {
         }
         builder.stage_boundaries()?;
         builder.head()?;
+        builder.slowdown();
         Ok(Self {
             row_ops: builder.row_ops,
             attention: builder.attention,
             engine,
             seconds_per_byte: machine.seconds_per_byte,
+            correlations: [true, false].map(|decodes| machine.calibration.intervals.correlation(decodes)),
         })
     }
 }
@@ -116,6 +118,19 @@ impl Builder<'_> {
             self.push("logits_all_gather", 1, Rows::Last, RowOp::Collective(op));
         }
         Ok(())
+    }
+
+    /// What the arithmetic of one stage costs more as the clock falls; the stages run on devices of their own.
+    fn slowdown(&mut self) {
+        let per_row = |entry: &Entry<RowOp>| match &entry.op {
+            RowOp::Gemm(op) if entry.rows == Rows::All => entry.count as f64 * op.peak_seconds_per_row(),
+            RowOp::GroupedGemm(op) => entry.count as f64 * op.peak_seconds_per_row(),
+            _ => 0.0,
+        };
+        let seconds_per_row = self.row_ops.iter().map(per_row).sum::<f64>() / self.layout.pipeline as f64;
+        if let Some(op) = SlowdownOp::new(&self.machine.calibration.step, seconds_per_row) {
+            self.push("clock_slowdown", self.layout.pipeline, Rows::All, RowOp::Slowdown(op));
+        }
     }
 
     fn stage_boundaries(&mut self) -> Result<()> {
@@ -258,6 +273,11 @@ impl Builder<'_> {
         // Routing: softmax and top-k over the experts' scores (fp32), one row of k indices and weights out.
         let routing = ElementwiseOp::new(self.machine, (4 * m.num_experts + 8 * m.experts_per_token) as f64, 0.0);
         self.push("routing", count, Rows::All, RowOp::Elementwise(routing));
+        // Rows that this rank's experts work on, per row of its own batch.
+        let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
+        if let Some(op) = DispatchOp::new(self.machine, (routed + 1.0) * d as f64 * self.width) {
+            self.push("experts_dispatch", count, Rows::All, RowOp::Dispatch(op));
+        }
         self.expert_exchange("dispatch_all_to_all", m, count)?;
         for weight in layer.weights(d, self.model.dtype).iter().filter(|w| w.role == Role::Expert) {
             let (n, k) = self.on_rank(weight);
@@ -274,8 +294,6 @@ impl Builder<'_> {
             };
             self.push(weight.name, count, Rows::All, RowOp::GroupedGemm(GroupedGemmOp::new(self.machine, shape)?));
         }
-        // Rows that this rank's experts work on, per row of its own batch.
-        let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
         let width = (m.intermediate_size / layout.expert_tensor()) as f64;
         let moved = if m.gated { 3.0 } else { 2.0 } * routed * width * self.width;
         let activation = ElementwiseOp::new(self.machine, moved, 0.0);

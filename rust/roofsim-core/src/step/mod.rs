@@ -7,7 +7,7 @@ mod compile;
 mod shapes;
 
 use crate::engine::Engine;
-use crate::ops::{AttentionOp, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use crate::ops::{AttentionOp, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
 use crate::roofline::OpCost;
 use crate::workload::Batch;
 
@@ -33,6 +33,10 @@ pub enum RowOp {
     Elementwise(ElementwiseOp),
     /// Communication.
     Collective(CollectiveOp),
+    /// Tokens sorted by expert.
+    Dispatch(DispatchOp),
+    /// What a falling clock adds to the arithmetic of the whole step.
+    Slowdown(SlowdownOp),
 }
 
 /// An entry of the operation list.
@@ -59,6 +63,8 @@ pub struct CompiledStep {
     pub engine: Engine,
     /// `1 / W`, for MBU.
     pub seconds_per_byte: f64,
+    /// Correlations of the errors of different operations: of decodes alone, and with prefill.
+    pub correlations: [f64; 2],
 }
 
 /// One row of the operation table.
@@ -80,6 +86,8 @@ impl RowOp {
             Self::GroupedGemm(op) => op.cost(rows),
             Self::Elementwise(op) => op.cost(rows),
             Self::Collective(op) => op.cost(rows),
+            Self::Dispatch(op) => op.cost(rows),
+            Self::Slowdown(op) => op.cost(rows),
         }
     }
 
@@ -92,11 +100,19 @@ impl RowOp {
             Self::GroupedGemm(op) => op.times(rows, out),
             Self::Elementwise(op) => op.times(rows, out),
             Self::Collective(op) => op.times(rows, out),
+            Self::Dispatch(op) => op.times(rows, out),
+            Self::Slowdown(op) => op.times(rows, out),
         }
     }
 }
 
 impl CompiledStep {
+    /// Correlation of the errors of different operations in a step, of decodes alone or not.
+    pub const fn correlation(&self, decodes: bool) -> f64 {
+        let [alone, mixed] = self.correlations;
+        if decodes { alone } else { mixed }
+    }
+
     /// How many rows an operation works on in a step of `rows` rows, `requests` of which need logits.
     pub const fn rows_of(&self, which: Rows, rows: u64, requests: u64) -> u64 {
         match which {
@@ -129,7 +145,8 @@ impl CompiledStep {
         for entry in &self.attention {
             total.add(entry.count as f64, &entry.op.batch_cost(batch));
         }
-        total
+        let decodes = batch.runs().iter().all(|(_, request)| request.query_tokens == 1);
+        total.with_joint_interval(self.correlation(decodes))
     }
 
     /// The table behind [`Self::cost`].

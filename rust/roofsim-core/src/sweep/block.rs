@@ -216,12 +216,13 @@ impl<'a> Block<'a> {
             let queries = self.rows_cost.len().max(1);
             let batch = self.batch_size as f64;
             let cost = |row: usize| {
+                let decodes = self.pairs(&self.table.query_tokens).get(row) == Some(&1.0);
                 let mut cost = self.rows_cost.get((self.first + row) % queries).copied().unwrap_or_default();
                 for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
                     let load = loads.at(self.first + row).times(batch);
-                    cost.add(entry.count as f64, &entry.op.cost(&load));
+                    cost.add(entry.count as f64, &entry.op.cost(&load, decodes));
                 }
-                cost
+                cost.with_joint_interval(deployment.step.correlation(decodes))
             };
             (0..self.len).map(cost).collect()
         })
@@ -296,6 +297,10 @@ impl<'a> Block<'a> {
                 rows.for_each(|(x, &most)| *x = if resident <= most { 1.0 } else { 0.0 });
             }
             Column::MaxSequences => out.copy_from_slice(self.max_sequences()),
+            Column::EnergyJ => {
+                let joules = |cost| self.runs().and_then(|(d, _)| d.energy_j(cost)).unwrap_or(f64::NAN);
+                out.iter_mut().zip(self.costs()).for_each(|(x, cost)| *x = joules(cost));
+            }
             _ => {
                 let seconds_per_byte = self.runs().map_or(0.0, |(d, _)| d.step.seconds_per_byte);
                 let rows = out.iter_mut().zip(self.costs());

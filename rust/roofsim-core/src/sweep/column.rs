@@ -82,6 +82,7 @@ columns! {
     TokensPerSPerGpu "tokens_per_s_per_gpu" Float Higher "New tokens per second over all devices.";
     TokensPerSPerUser "tokens_per_s_per_user" Float Higher "New tokens per second of one sequence.";
     UsdPerMtok "usd_per_mtok" Float Lower "US dollars per million new tokens; null without a price.";
+    EnergyJ "energy_j" Float Lower "Energy of the step over all devices, joules; null where nobody measured the device's power.";
     Fits "fits" Flag Higher "Capacity holds the batch at this context.";
     MaxSequences "max_sequences" Count Higher "Sequences of this context that fit per replica.";
     KvCacheBytes "kv_cache_bytes" Count Higher "KV pool of the fullest rank, bytes.";
@@ -152,6 +153,7 @@ impl Column {
                 | Self::ArithmeticIntensity
                 | Self::Mfu
                 | Self::Mbu
+                | Self::EnergyJ
         )
     }
 }

@@ -353,14 +353,15 @@ mod tests {
 
     #[test]
     fn chunks_cover_every_row_once_and_tables_stay_small() {
-        let lengths = [1, 2, 255, 256, 257, CHUNK_PAIRS - 1, CHUNK_PAIRS, CHUNK_PAIRS + 1, 5_000];
+        let lengths = [1, 2, 257, CHUNK_PAIRS, CHUNK_PAIRS + 1];
         let at = |index: usize| lengths[index % lengths.len()];
         for index in 0..lengths.len().pow(3) {
             let (batches, contexts, queries) = (at(index), at(index / lengths.len()), at(index / lengths.len().pow(2)));
-            if batches * contexts * queries > 40_000_000 {
+            if batches * contexts * queries > 4_000_000 {
                 continue;
             }
             let plan = Plan::of(batches, contexts, queries, 2);
+            let parts: Vec<usize> = plan.parts_of_line().collect();
             let mut rows = 0;
             let mut last_end = 0;
             for index in 0..plan.num_chunks() {
@@ -371,7 +372,7 @@ mod tests {
                 assert!(chunk.queries.len() == queries || chunk.contexts.len() == 1, "neighbours in a line");
                 assert!(pairs > 0 && !chunk.batches.is_empty() && chunk.batches.end <= batches);
                 assert!(chunk.contexts.end <= contexts && chunk.queries.end <= queries && chunk.combination < 2);
-                assert_eq!(pairs, plan.parts_of_line().nth(plan.part(&chunk)).unwrap_or(0));
+                assert_eq!(pairs, parts[plan.part(&chunk)]);
                 if plan.has_whole_lines() {
                     let first = usize::try_from(chunk.combination).unwrap_or(9) * batches + chunk.batches.start;
                     assert_eq!(first, last_end, "neighbours in the space");
@@ -386,7 +387,7 @@ mod tests {
                 .map(|c| (c.combination, c.batches.start, c.contexts.start, c.queries.start))
                 .collect();
             assert_eq!(places.len() as u64, plan.num_chunks());
-            assert_eq!(plan.parts_of_line().sum::<usize>(), contexts * queries);
+            assert_eq!(parts.iter().sum::<usize>(), contexts * queries);
         }
     }
 

@@ -22,14 +22,21 @@ pub struct AttentionOp {
     pub shape: AttentionShape,
     /// Its law with the machine's rates folded in.
     pub law: KernelLaw,
-    interval: Interval,
+    decode_interval: Interval,
+    prefill_interval: Interval,
 }
 
 impl AttentionOp {
     /// Compiles a shape.
     pub fn new(machine: &Machine<'_>, shape: AttentionShape) -> Result<Self> {
         let law = KernelLaw::new(machine, &shape)?;
-        Ok(Self { law, interval: machine.calibration.intervals.attention, shape })
+        let intervals = &machine.calibration.intervals;
+        Ok(Self {
+            law,
+            decode_interval: intervals.decode_attention,
+            prefill_interval: intervals.prefill_attention,
+            shape,
+        })
     }
 
     /// What one request adds to a batch.
@@ -46,19 +53,25 @@ impl AttentionOp {
         total
     }
 
-    /// Cost of the load of equal requests.
-    pub fn cost(&self, load: &Load) -> OpCost {
-        self.law.cost(load, false).with_interval(self.interval)
+    /// The error bar of a batch, all of whose requests bring one new token or not.
+    const fn interval(&self, decodes: bool) -> Interval {
+        if decodes { self.decode_interval } else { self.prefill_interval }
+    }
+
+    /// Cost of the load of equal requests, each of one new token or of several.
+    pub fn cost(&self, load: &Load, decodes: bool) -> OpCost {
+        self.law.cost(load, false).with_interval(self.interval(decodes))
     }
 
     /// Cost of a flat batch.
     pub fn batch_cost(&self, batch: &Batch) -> OpCost {
         let ragged = batch.runs().len() > 1;
-        self.law.cost(&self.batch_load(batch), ragged).with_interval(self.interval)
+        let decodes = batch.runs().iter().all(|(_, request)| request.query_tokens == 1);
+        self.law.cost(&self.batch_load(batch), ragged).with_interval(self.interval(decodes))
     }
 
     /// Cost of `count` equal requests.
     pub fn request_cost(&self, count: u64, request: Request) -> OpCost {
-        self.cost(&self.load(request).times(count as f64))
+        self.cost(&self.load(request).times(count as f64), request.query_tokens == 1)
     }
 }

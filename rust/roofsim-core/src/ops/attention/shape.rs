@@ -8,8 +8,10 @@ use crate::workload::Request;
 
 /// Queries and keys of one block of the query-tiled kernel.
 const BLOCK: u64 = 128;
-/// Query rows of one tile of the KV-splitting kernel; the query heads that share a KV head are packed as rows.
-const SPLIT_ROWS: u64 = 64;
+/// Rows to which the matrix units pad a tile of packed rows; the query heads that share a KV head are packed as rows.
+const PADDED_ROWS: u64 = 16;
+/// Packed rows up to which one pass over the keys serves a KV head; beyond, queries are tiled.
+const PACKED_ROWS: u64 = 64;
 
 /// Heads of latent attention; the cached latent is shared by all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,25 +56,46 @@ pub struct Counts {
     pub flops: f64,
     /// Bytes: cache read, new entries written, queries read, outputs written.
     pub bytes: f64,
-    /// FLOPs of the KV-splitting kernel.
+    /// FLOPs of packed rows over every key read.
     pub split_flops: f64,
-    /// Key blocks of all query tiles.
-    pub blocks: f64,
-    /// Query tiles.
-    pub tiles: f64,
-    /// Key blocks of the longest tile.
+    /// FLOPs of the most rows that are packed, over the same keys.
+    pub packed_limit_flops: f64,
+    /// Whether the rows of a KV head are few enough for one pass over the keys.
+    pub is_packed: bool,
+    /// Share of a tile that the packed rows fill.
+    pub row_share: f64,
+    /// Query tiles behind a cached prefix, or without one.
+    pub tiles: Tiles,
+    /// The tiles of the whole context, as if nothing were cached.
+    pub whole: Tiles,
+    /// Whether keys are cached before the first query tile.
+    pub has_prefix: bool,
+    /// Key blocks of the longest query tile.
     pub longest_blocks: f64,
-    /// Square root of the keys kept.
+    /// Key blocks by which the longest tile exceeds the shortest.
+    pub spread_blocks: f64,
+    /// Bytes of one KV head's keys and values that a pass streams.
+    pub head_bytes: f64,
+    /// Square root of the keys kept, times the root of the head's width over 128.
     pub root_context: f64,
     /// For each limit: whether the request is short.
     pub is_short: [bool; SHORT.len()],
-    /// For each limit: FLOPs of the KV-splitting kernel for the longest short request over the same keys.
+    /// For each limit: FLOPs of packed rows for the longest short request over the same keys.
     pub short_flops: [f64; SHORT.len()],
+}
+
+/// Query tiles of one request, all heads.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Tiles {
+    /// How many.
+    pub count: f64,
+    /// Key blocks of all of them.
+    pub blocks: f64,
 }
 
 /// Query tokens up to which a ragged launch splits the KV axis of a request instead of tiling its queries; the best
 /// limit counts.
-pub(super) const SHORT: [u64; 5] = [16, 128, 512, 1536, 4096];
+pub(super) const SHORT: [u64; 8] = [16, 32, 64, 96, 128, 512, 1536, 4096];
 
 /// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
 pub fn attended_pairs(span: Span, request: Request) -> u64 {
@@ -115,23 +138,58 @@ impl AttentionShape {
             None => 2 * u128::from(self.head_dim + self.v_head_dim) * u128::from(self.num_heads) * u128::from(pairs),
             Some(latent) => self.absorbed_flops(latent, q, pairs).min(self.expanded_flops(latent, keys, pairs)),
         };
-        let (blocks, tiles, longest) = self.query_tiles(request);
+        let rows = self.packed_rows(q);
+        let (tiles, longest) = self.query_tiles(request);
+        let (whole, _) = self.query_tiles(Request { query_tokens: request.context_tokens, ..request });
+        let tiles_of_a_head = q.div_ceil(BLOCK);
+        let kept = kept_tokens(self.span, request.context_tokens) as f64;
         Counts {
             flops: flops as f64,
             bytes: self.request_bytes(q, keys) as f64,
-            split_flops: self.split_flops(self.packed_rows(q), keys, flops) as f64,
+            split_flops: self.split_flops(rows, keys, flops) as f64,
+            packed_limit_flops: self.split_flops(PACKED_ROWS, keys, flops) as f64,
+            is_packed: rows <= PACKED_ROWS,
+            row_share: rows.min(BLOCK) as f64 / BLOCK as f64,
+            tiles,
+            whole,
+            has_prefix: request.context_tokens.div_ceil(BLOCK) > tiles_of_a_head,
+            longest_blocks: longest as f64,
+            spread_blocks: (tiles_of_a_head.min(longest) - 1) as f64,
+            head_bytes: keys as f64 * self.head_bytes(),
+            root_context: (kept * self.relative_width()).sqrt(),
             is_short: SHORT.map(|most| self.latent.is_some() || q <= most),
             short_flops: SHORT.map(|most| self.split_flops(self.packed_rows(most), keys, flops) as f64),
-            blocks: blocks as f64,
-            tiles: tiles as f64,
-            longest_blocks: longest as f64,
-            root_context: (kept_tokens(self.span, request.context_tokens) as f64).sqrt(),
         }
+    }
+
+    /// Width of a key and a value head over that of two heads of 128.
+    pub fn relative_width(&self) -> f64 {
+        (self.head_dim + self.v_head_dim) as f64 / 256.0
+    }
+
+    /// Heads whose keys are streamed for one request: the KV heads, or the one latent.
+    pub const fn streamed_heads(&self) -> f64 {
+        if self.latent.is_some() { 1.0 } else { self.num_kv_heads as f64 }
+    }
+
+    /// Bytes of one token of one KV head in the cache.
+    pub fn head_bytes(&self) -> f64 {
+        (self.cached_elements() * self.kv_format.element_bytes()) as f64 / self.streamed_heads()
     }
 
     /// Whether the query-tiled kernel exists for it.
     pub const fn has_query_tiles(&self) -> bool {
         self.latent.is_none()
+    }
+
+    /// Keys of one block.
+    pub const fn block_keys() -> f64 {
+        BLOCK as f64
+    }
+
+    /// Exponentials of one block of the query-tiled kernel.
+    pub const fn block_exponentials() -> f64 {
+        (BLOCK * BLOCK) as f64
     }
 
     /// FLOPs of one block of the query-tiled kernel.
@@ -181,18 +239,18 @@ impl AttentionShape {
         if self.latent.is_some() {
             return flops;
         }
-        let rows = packed_rows.next_multiple_of(SPLIT_ROWS);
+        let rows = packed_rows.next_multiple_of(PADDED_ROWS);
         2 * u128::from(self.head_dim + self.v_head_dim)
             * u128::from(self.num_kv_heads)
             * u128::from(rows)
             * u128::from(keys)
     }
 
-    /// `(key blocks of all tiles, tiles, key blocks of the longest tile)` of the query-tiled kernel, all heads.
+    /// Query tiles of all heads, and the key blocks of the longest one.
     ///
     /// Tiles are counted from the last row backwards, so that one more row or one more key never takes a block away:
     /// the j-th tile from the end sees `longest - j` blocks. A window caps them, at the misaligned worst case.
-    fn query_tiles(&self, request: Request) -> (u64, u64, u64) {
+    fn query_tiles(&self, request: Request) -> (Tiles, u64) {
         let tiles = request.query_tokens.div_ceil(BLOCK);
         let longest = request.context_tokens.div_ceil(BLOCK);
         let cap = match self.span {
@@ -204,6 +262,8 @@ impl AttentionShape {
         // Sum of longest - j over j in capped..tiles.
         let uncapped = rest * longest - (capped + tiles).saturating_sub(1) * rest / 2;
         let capped_blocks = if capped > 0 { capped * cap } else { 0 };
-        ((capped_blocks + uncapped) * self.num_heads, tiles * self.num_heads, longest.min(cap))
+        let heads = self.num_heads as f64;
+        let all = Tiles { count: tiles as f64 * heads, blocks: (capped_blocks + uncapped) as f64 * heads };
+        (all, longest.min(cap))
     }
 }

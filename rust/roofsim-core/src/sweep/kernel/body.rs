@@ -30,7 +30,7 @@ pub struct LoadTable {
     /// See [`Load`].
     pub bytes: Vec<f64>,
     /// See [`Load`].
-    pub split_flops: Vec<f64>,
+    pub split_s: Vec<f64>,
     /// See [`Load`].
     pub tile_s: Vec<f64>,
     /// See [`Load`].
@@ -38,7 +38,15 @@ pub struct LoadTable {
     /// See [`Load`].
     pub longest_s: Vec<f64>,
     /// See [`Load`].
+    pub tail_s: Vec<f64>,
+    /// See [`Load`].
+    pub stream_s: Vec<f64>,
+    /// See [`Load`].
+    pub pass_overhead_s: Vec<f64>,
+    /// See [`Load`].
     pub split_overhead_s: Vec<f64>,
+    /// Whether some row has query tiles: without, fewer columns are read.
+    pub has_tiles: bool,
 }
 
 impl LoadTable {
@@ -48,11 +56,15 @@ impl LoadTable {
         Self {
             flops: room(),
             bytes: room(),
-            split_flops: room(),
+            split_s: room(),
             tile_s: room(),
             filled: room(),
             longest_s: room(),
+            tail_s: room(),
+            stream_s: room(),
+            pass_overhead_s: room(),
             split_overhead_s: room(),
+            has_tiles: false,
         }
     }
 
@@ -60,23 +72,31 @@ impl LoadTable {
     pub fn push(&mut self, load: &Load) {
         self.flops.push(load.flops);
         self.bytes.push(load.bytes);
-        self.split_flops.push(load.split_flops);
+        self.split_s.push(load.split_s);
         self.tile_s.push(load.tile_s);
         self.filled.push(load.filled);
         self.longest_s.push(load.longest_s);
+        self.tail_s.push(load.tail_s);
+        self.stream_s.push(load.stream_s);
+        self.pass_overhead_s.push(load.pass_overhead_s);
         self.split_overhead_s.push(load.split_overhead_s);
+        self.has_tiles |= load.filled > 0.0;
     }
 
     /// One row.
     pub fn at(&self, row: usize) -> Load {
         let pick = |column: &[f64]| column.get(row).copied().unwrap_or(0.0);
         Load {
+            requests: 1.0,
             flops: pick(&self.flops),
             bytes: pick(&self.bytes),
-            split_flops: pick(&self.split_flops),
+            split_s: pick(&self.split_s),
             tile_s: pick(&self.tile_s),
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
+            tail_s: pick(&self.tail_s),
+            stream_s: pick(&self.stream_s),
+            pass_overhead_s: pick(&self.pass_overhead_s),
             split_overhead_s: pick(&self.split_overhead_s),
             ..Load::default()
         }
@@ -127,32 +147,59 @@ pub(super) fn add_attention(
             });
         }
         Kernels::Split => {
-            let split_flops = part(&table.split_flops, first, n);
+            let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             add_each!(time, start, j => {
                 let load = Load {
+                    requests: 1.0,
                     bytes: bytes[j],
-                    split_flops: split_flops[j],
+                    split_s: split_s[j],
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };
                 count * law.split_time_s(&load.times(batch))
             });
         }
-        Kernels::TileAndSplit => {
-            let split_flops = part(&table.split_flops, first, n);
+        Kernels::PassAndSplit if table.has_tiles => {
+            let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             let tile_s = part(&table.tile_s, first, n);
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
+            let tail_s = part(&table.tail_s, first, n);
+            let stream_s = part(&table.stream_s, first, n);
+            let pass_overhead_s = part(&table.pass_overhead_s, first, n);
             add_each!(time, start, j => {
                 let load = Load {
-                    flops: 0.0,
+                    requests: 1.0,
                     bytes: bytes[j],
-                    split_flops: split_flops[j],
+                    split_s: split_s[j],
                     tile_s: tile_s[j],
                     filled: filled[j],
                     longest_s: longest_s[j],
+                    tail_s: tail_s[j],
+                    stream_s: stream_s[j],
+                    pass_overhead_s: pass_overhead_s[j],
+                    split_overhead_s: split_overhead_s[j],
+                    ..Load::default()
+                };
+                count * law.fastest_time_s(&load.times(batch))
+            });
+        }
+        Kernels::PassAndSplit => {
+            // Packed rows: one pass differs from the split by its overhead and by what it streams alone.
+            let split_s = part(&table.split_s, first, n);
+            let split_overhead_s = part(&table.split_overhead_s, first, n);
+            let stream_s = part(&table.stream_s, first, n);
+            add_each!(time, start, j => {
+                let load = Load {
+                    requests: 1.0,
+                    bytes: bytes[j],
+                    split_s: split_s[j],
+                    tile_s: split_s[j],
+                    longest_s: stream_s[j],
+                    stream_s: stream_s[j],
+                    pass_overhead_s: law.pass_t0_s,
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };

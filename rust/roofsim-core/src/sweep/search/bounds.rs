@@ -195,8 +195,9 @@ impl<'a> Prospect<'a> {
         if self.needs_costs {
             corner.cost = self.rows_cost(deployment, batch, query);
             for (entry, load) in entries {
-                corner.cost.add(entry.count as f64, &entry.op.cost(&load.times(batch as f64)));
+                corner.cost.add(entry.count as f64, &entry.op.cost(&load.times(batch as f64), query == 1));
             }
+            corner.cost = corner.cost.with_joint_interval(deployment.step.correlation(query == 1));
             corner.time_s = corner.cost.time_s;
         } else {
             corner.time_s = self.rows_s(deployment, batch, query);
@@ -250,8 +251,9 @@ impl<'a> Prospect<'a> {
         };
         match column {
             Column::TimeS => (least.time_s, most.time_s),
-            Column::TimeLowS => of(|cost| cost.time_low_s),
-            Column::TimeHighS => of(|cost| cost.time_high_s),
+            // Error bars change with the class of an operation and widen outside what was measured: they follow no order.
+            Column::TimeLowS => (low.ideal_s, high.time_s),
+            Column::TimeHighS => (low.time_s, f64::INFINITY),
             Column::IdealS => of(|cost| cost.ideal_s),
             Column::NetworkS => of(|cost| cost.network_s),
             Column::Flops => of(|cost| cost.flops),

@@ -10,14 +10,31 @@ use crate::workload::Request;
 /// Part by part, the smaller or the larger.
 fn each(a: &Load, b: &Load, pick: fn(f64, f64) -> f64) -> Load {
     // Without `..`: a part that is added to `Load` must be added here.
-    let Load { flops, bytes, split_flops, tile_s, filled, longest_s, split_overhead_s, ragged: _ } = *a;
+    let Load {
+        requests,
+        flops,
+        bytes,
+        split_s,
+        tile_s,
+        filled,
+        longest_s,
+        tail_s,
+        stream_s,
+        pass_overhead_s,
+        split_overhead_s,
+        ragged: _,
+    } = *a;
     Load {
+        requests: pick(requests, b.requests),
         flops: pick(flops, b.flops),
         bytes: pick(bytes, b.bytes),
-        split_flops: pick(split_flops, b.split_flops),
+        split_s: pick(split_s, b.split_s),
         tile_s: pick(tile_s, b.tile_s),
         filled: pick(filled, b.filled),
         longest_s: pick(longest_s, b.longest_s),
+        tail_s: pick(tail_s, b.tail_s),
+        stream_s: pick(stream_s, b.stream_s),
+        pass_overhead_s: pick(pass_overhead_s, b.pass_overhead_s),
         split_overhead_s: pick(split_overhead_s, b.split_overhead_s),
         // Equal requests never take the ragged kernel.
         ..Load::default()

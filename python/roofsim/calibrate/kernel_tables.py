@@ -1,0 +1,138 @@
+"""Published tables of kernel latencies as sources of a calibration.
+
+Columns as in NVIDIA's aiconfigurator collections (Apache-2.0): `op_name`, shape columns, `latency_ms` of one call on
+one rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roofsim.calibrate.profile import Source
+from roofsim.errors import SpecError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["ENGINES", "read_kernel_tables"]
+
+ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
+"""Engine names of the tables, and of the kernel library in a calibration's name."""
+MAX_POINTS = 1500
+"""Shapes a class that are kept: more change no constant, and every one costs time in every fit."""
+MAX_GROUP = 16
+"""Query heads a KV head beyond which no published model goes; tables list up to 128."""
+DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
+"""Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
+
+
+def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as stream:
+            yield from csv.DictReader(stream)
+        return
+    import pyarrow.parquet
+
+    yield from pyarrow.parquet.read_table(path).to_pylist()
+
+
+def _gemm(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    if row["gemm_dtype"] not in DTYPES:
+        return None
+    m, n, k = (int(row[name]) for name in "mnk")
+    return {"family": "gemm", "dtype": DTYPES[row["gemm_dtype"]], "m": m, "n": n, "k": k, "shape_group": f"({n},{k})"}
+
+
+def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    if row["attn_dtype"] not in DTYPES or row["kv_cache_dtype"] not in DTYPES or row.get("window_size"):
+        return None
+    decode = row["op_name"] == "generation_attention"
+    query, step = int(row["isl"]), int(row["step"])
+    heads, kv_heads, width = (int(row[name]) for name in ("num_heads", "num_key_value_heads", "head_dim"))
+    if heads > MAX_GROUP * (kv_heads or heads):
+        return None
+    return {
+        "family": "decode_attention" if decode else "prefill_attention",
+        "dtype": DTYPES[row["attn_dtype"]],
+        "kv_cache_dtype": DTYPES[row["kv_cache_dtype"]],
+        "batch_size": int(row["batch_size"]),
+        "query_tokens": query,
+        "context_tokens": step + query,
+        "num_heads": heads,
+        "num_kv_heads": kv_heads or heads,
+        "head_dim": width,
+        "shape_group": f"({heads},{kv_heads},{width})",
+    }
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep at most `MAX_POINTS` shapes a class, spread evenly over groups in the order of a hash of the shape."""
+    fastest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        key = row["point_id"]
+        if key not in fastest or row["median_s"] < fastest[key]["median_s"]:
+            fastest[key] = row
+    classes: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+    for row in sorted(fastest.values(), key=lambda row: hashlib.blake2s(row["point_id"].encode()).digest()):
+        key = (row["family"], row["dtype"], row.get("kv_cache_dtype", ""))
+        classes.setdefault(key, {}).setdefault(row["shape_group"], []).append(row)
+    kept: list[dict[str, Any]] = []
+    for groups in classes.values():
+        turns = itertools.zip_longest(*groups.values())
+        every = (row for turn in turns for row in turn if row is not None)
+        kept += itertools.islice(every, MAX_POINTS)
+    return kept
+
+
+READERS = {"gemm": _gemm, "context_attention": _attention, "generation_attention": _attention}
+
+
+def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, note: str = "") -> Source:
+    """Read the rows of one engine.
+
+    Of several rows of one shape (kernel sources, versions) the fastest counts, as an engine picks its kernel.
+
+    Parameters
+    ----------
+    paths
+        Parquet (needs pyarrow) or CSV files of one device.
+    engine
+        `trtllm`, `vllm` or `sglang`.
+    note
+        What a reader of the provenance must know.
+
+    Raises
+    ------
+    SpecError
+        No such engine, an unreadable file, or no row of it.
+    """
+    if engine not in ENGINES:
+        raise SpecError("engine", engine, f"must be one of {', '.join(ENGINES)}")
+    rows: list[dict[str, Any]] = []
+    versions: set[str] = set()
+    for path in paths:
+        try:
+            for record in _records(Path(path)):
+                read = READERS.get(str(record.get("op_name")))
+                if read is None or record.get("src_backend") != engine:
+                    continue
+                shape = read(record)
+                if shape is not None:
+                    versions.add(str(record.get("version")))
+                    identity = repr(sorted(shape.items()))
+                    seconds = 1e-3 * float(record["latency_ms"])
+                    origin = {"point_id": identity, "backend": str(record.get("kernel_source")), "error": None}
+                    rows.append({**shape, **origin, "median_s": seconds})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SpecError("files", path, f"must be a kernel table: {type(error).__name__}: {error}") from error
+    if not rows:
+        raise SpecError("files", ", ".join(map(str, paths)), f"hold no row of {engine}")
+    rows = _thinned(rows)
+    software = f"{ENGINES[engine]} {', '.join(sorted(versions))}"
+    said = "kernel latencies published with aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
+    return Source(rows, software, "2026-11", ENGINES[engine], "; ".join(part for part in (said, note) if part))

@@ -1,0 +1,193 @@
+"""Measured points by class of operation: the best kernel of each point, and what was left out with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from roofsim.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["CLASSES", "LeftOut", "Observations", "observe"]
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k"),
+    "decode_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
+    "prefill_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
+    "grouped_gemm": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "n", "k"),
+    "elementwise": ("num_bytes",),
+}
+CLASSES = tuple(COLUMNS)
+"""Classes of single operations, in the order in which they are fitted and reported."""
+DEFAULTS = {"expert_ranks": 1}
+OPTIONAL = {"grouped_gemm": ("active_experts",)}
+EFFICIENCY_FLOOR = 0.999
+"""A point faster than the bare roofline by more than the clock's resolution is left out and listed."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A measured point that no fit and no score uses."""
+
+    family: str
+    params: Mapping[str, Any]
+    reason: str
+    measured_s: float | None = None
+    ideal_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Points of one class and operand type.
+
+    Attributes
+    ----------
+    family, dtype, kv_cache_dtype
+        Class of operation, operand type, storage of the cache (attention).
+    columns
+        Shape columns, uint64, one entry a point.
+    measured_s
+        Median time of the best kernel, seconds.
+    groups
+        What is left out together: (n, k), head layout, or kind of element-wise kernel.
+    labels
+        Where the point comes from: `model:...`, `random:...`.
+    kernels
+        Backend that was best.
+    """
+
+    family: str
+    dtype: str
+    columns: dict[str, NDArray[np.uint64]]
+    measured_s: NDArray[np.float64]
+    groups: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    kernels: NDArray[np.str_]
+    kv_cache_dtype: str = "bf16"
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the points."""
+        return len(self.measured_s)
+
+    @property
+    def name(self) -> str:
+        """Class and operand type, `gemm.bf16`."""
+        return f"{self.family}.{self.dtype}"
+
+    def take(self, chosen: NDArray[Any]) -> Observations:
+        """Return the points of a mask or of positions."""
+        return replace(
+            self,
+            columns={name: column[chosen] for name, column in self.columns.items()},
+            measured_s=self.measured_s[chosen],
+            groups=self.groups[chosen],
+            labels=self.labels[chosen],
+            kernels=self.kernels[chosen],
+        )
+
+
+def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[LeftOut]]:
+    """Return the fastest correct row of each point, and the points none of whose kernels ran."""
+    best: dict[str, Mapping[str, Any]] = {}
+    failed: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        key = str(row["point_id"])
+        time = row.get("median_s")
+        if row.get("error") is not None or not isinstance(time, int | float) or time <= 0:
+            failed[key] = row
+        elif key not in best or time < best[key]["median_s"]:
+            best[key] = row
+    lost = [
+        LeftOut(str(row["family"]), dict(row), f"no kernel ran: {row.get('error')}")
+        for key, row in failed.items()
+        if key not in best
+    ]
+    return list(best.values()), lost
+
+
+def _column(row: Mapping[str, Any], name: str) -> int:
+    value = row.get("bytes", row.get("num_bytes")) if name == "num_bytes" else row.get(name, DEFAULTS.get(name))
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        raise SpecError(f"{row.get('family')}.{name}", value, "must be a positive number in every measured row")
+    return round(value)
+
+
+def observe(rows: Iterable[Mapping[str, Any]]) -> list[Observations]:
+    """Sort the rows of measurement files into classes.
+
+    Parameters
+    ----------
+    rows
+        Point rows as `roofsim.validate.load_measurements` returns them, one a kernel candidate.
+
+    Returns
+    -------
+    list of Observations
+        One a class, operand type and cache format that occurs, in the order of `CLASSES`.
+
+    Raises
+    ------
+    SpecError
+        A row lacks a shape column of its class.
+    """
+    best, lost = best_kernels(rows)
+    sorted_rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in best:
+        if row["family"] in COLUMNS:
+            key = (str(row["family"]), str(row.get("dtype", "bf16")), str(row.get("kv_cache_dtype", row.get("dtype"))))
+            sorted_rows.setdefault(key, []).append(row)
+    found = []
+    for family in CLASSES:
+        for (name, dtype, kv_dtype), members in sorted_rows.items():
+            if name == family:
+                own = [one for one in lost if one.family == family and one.params.get("dtype", "bf16") == dtype]
+                found.append(_gather(family, dtype, kv_dtype, members, own))
+    return found
+
+
+def _gather(
+    family: str, dtype: str, kv_dtype: str, rows: Sequence[Mapping[str, Any]], lost: list[LeftOut]
+) -> Observations:
+    optional = [name for name in OPTIONAL.get(family, ()) if all(name in row for row in rows)]
+    names = [*COLUMNS[family], *optional]
+    # Neighbours of equal weights share their compiled operation: sorted columns evaluate fastest.
+    table = sorted(rows, key=lambda row: [_column(row, name) for name in reversed(names)])
+    columns = {name: np.array([_column(row, name) for row in table], np.uint64) for name in names}
+
+    def words(key: str) -> NDArray[np.str_]:
+        return np.array([str(row.get(key, "")) for row in table], np.str_)
+
+    return Observations(
+        family,
+        dtype,
+        columns,
+        np.array([row["median_s"] for row in table], np.float64),
+        words("shape_group"),
+        words("source"),
+        words("backend"),
+        kv_dtype,
+        lost,
+    )
+
+
+def drop_below_ideal(observed: Observations, ideal_s: NDArray[np.float64]) -> Observations:
+    """Leave out points faster than the bare roofline, which no cold cache allows; each is listed."""
+    below = observed.measured_s < EFFICIENCY_FLOOR * ideal_s
+    listed = [
+        LeftOut(
+            observed.family,
+            {"dtype": observed.dtype, **{name: int(column[i]) for name, column in observed.columns.items()}},
+            "faster than the bare roofline: operands in a cache, or a mislabelled row",
+            float(observed.measured_s[i]),
+            float(ideal_s[i]),
+        )
+        for i in np.flatnonzero(below)
+    ]
+    return replace(observed.take(~below), left_out=[*observed.left_out, *listed])

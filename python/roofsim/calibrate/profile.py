@@ -1,0 +1,399 @@
+"""From measurements to a calibration: fit every class, leave shapes out, draw error bars, say where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from roofsim import Accelerator, Calibration
+from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
+from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
+from roofsim.calibrate.fit import Constant, fit
+from roofsim.calibrate.folds import unseen_residuals
+from roofsim.calibrate.joint import join
+from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
+from roofsim.calibrate.predict import costs
+from roofsim.calibrate.score import Score, score
+from roofsim.calibrate.steps import StepObservations, observe_steps
+from roofsim.errors import SpecError, UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ClassResult", "Profile", "Source", "calibrate"]
+
+Progress = Callable[[str], object]
+
+STEP_PREFIXES = ("step.",)
+"""What whole steps determine: what operations do inside a step that they do not do alone."""
+SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
+BY_DTYPE = ("gemm", "grouped_gemm")
+"""Classes with an error bar of their own for each operand type."""
+MIN_POINTS = 24
+"""Fewer points of a class than this are too few to fit and to leave out from."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where measured rows come from: what a calibration's provenance says."""
+
+    rows: Sequence[Mapping[str, Any]]
+    software: str
+    date: str
+    kernel_library: str = "torch"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class and operand type after the fit.
+
+    Attributes
+    ----------
+    observed
+        The points, without those left out; `observed.left_out` lists these.
+    in_sample, unseen, roofline
+        Errors of the fit on its own points, on shapes left out, and of the bare roofline.
+    unseen_s
+        Times predicted without the point's shape, seconds.
+    interval
+        Error bar of the class.
+    coverage
+        Share of points inside bars that neither they nor their shape took part in.
+    """
+
+    observed: Observations
+    in_sample: Score
+    unseen: Score
+    roofline: Score
+    unseen_s: NDArray[np.float64]
+    interval: Mapping[str, Any]
+    coverage: float
+
+    @property
+    def name(self) -> str:
+        """Class and operand type."""
+        return self.observed.name
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A calibration with everything that was learnt while making it."""
+
+    calibration: Calibration
+    accelerator: Accelerator
+    results: list[ClassResult]
+    constants: list[Constant]
+    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], list[str]]]:
+    """Which observations share which constants: GEMM by operand type, both kinds of attention together."""
+    laws: list[tuple[list[Observations], list[str]]] = [
+        ([one], [f"gemm.{one.dtype}."]) for one in observed if one.family == "gemm"
+    ]
+    for families, prefix in (
+        (("decode_attention", "prefill_attention"), "attention."),
+        (("grouped_gemm",), "grouped_gemm."),
+        (("elementwise",), "elementwise."),
+    ):
+        members = [one for one in observed if one.family in families]
+        if members:
+            laws.append((members, [prefix]))
+    return laws
+
+
+def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Accelerator:
+    """Return the device under assumed constants, with a GEMM law for every operand type observed."""
+    tree = json.loads(Calibration.assumed().to_json())
+    for one in observed:
+        if one.family == "gemm":
+            tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
+    return accelerator.with_calibration(tree)
+
+
+def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
+    """Return the classes that the device has a peak for and that hold enough points, and why others were skipped."""
+    kept, skipped = [], []
+    bound = accelerator.with_calibration("ideal")
+    for one in observe(rows):
+        if len(one) < MIN_POINTS:
+            skipped.append(f"{one.name}: {len(one)} points, fewer than {MIN_POINTS}")
+            continue
+        try:
+            kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
+        except UnsupportedError as error:
+            skipped.append(f"{one.name}: {error}")
+    return kept, skipped
+
+
+def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
+    """Return the constants that are known: torch's GEMMs are timed on operands that are quantised already."""
+    bare = kernel_library == "torch"
+    return [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+
+
+def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
+    """Fit every class in turn, whole steps last; return the device under all fitted constants."""
+    fitted = starting(accelerator, observed)
+    constants: list[Constant] = []
+    for members, prefixes in _laws(observed):
+        result = fit(fitted, members, prefixes)
+        fitted, constants = result.accelerator, [*constants, *result.constants]
+    steps = [one for one in observed if isinstance(one, StepObservations)]
+    if steps:
+        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps))
+        fitted, constants = result.accelerator, [*constants, *result.constants]
+    return fitted, constants
+
+
+def calibrate(
+    accelerator: Accelerator, source: Source, *, progress: Progress | None = None, cross_validate: bool = True
+) -> Profile:
+    """Fit a device's laws to measurements.
+
+    Parameters
+    ----------
+    accelerator
+        The device that was measured; its own calibration plays no part.
+    source
+        Measured rows and where they come from.
+    progress
+        Called with a line of text before each class.
+    cross_validate
+        Leave shapes out to learn errors and bars; without it bars come from the fit's own residuals.
+
+    Returns
+    -------
+    Profile
+        The calibration, constants with their units and fit errors, errors by class, and what was left out.
+
+    Raises
+    ------
+    SpecError
+        The files hold no class that can be fitted.
+    """
+    tell = progress or (lambda _text: None)
+    observed, skipped = readable(accelerator, source.rows)
+    if not observed:
+        raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
+    fitted = starting(accelerator, observed)
+    constants: list[Constant] = []
+    held = _held(source.kernel_library, observed)
+    results: list[ClassResult] = []
+    for members, prefixes in _laws(observed):
+        tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
+        law = fit(fitted, members, prefixes, fixed=held)
+        fitted, constants = law.accelerator, [*constants, *law.constants]
+        if cross_validate:
+            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
+        else:
+            split = np.cumsum([len(one) for one in members])[:-1]
+            residuals = np.split(law.residuals, split)
+            folds = [np.arange(len(one)) % 5 for one in members]
+        for one, residual, fold in zip(members, residuals, folds, strict=True):
+            results.append(_result(fitted, one, residual, fold))
+    tree = _tree(accelerator, fitted, source, results)
+    steps, lost_steps = _steps(accelerator, source.rows)
+    if steps:
+        tell(f"fitting steps: {sum(map(len, steps))} points")
+        held = _held_steps(fitted, steps)
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held)
+        constants += law.constants
+        for constant in law.constants:
+            _set(tree, constant.path, constant.value)
+        sustained = fit_sustained(law.accelerator, steps)
+        if sustained is not None:
+            constants.append(sustained)
+            _set(tree, sustained.path, sustained.value)
+        if tree.get("power") is not None:
+            tree["power"] = power_of_steps(_load(accelerator, tree), steps) or tree["power"]
+        models = len(np.unique(np.concatenate([one.groups for one in steps])))
+        residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models)
+        unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
+        coverage = []
+        for one, unseen_s, fold in zip(steps, unseen, folds, strict=True):
+            correlation, share = join(accelerator, tree, one, unseen_s, fold)
+            tree["intervals"][one.family.replace("step", "correlation")] = correlation
+            coverage.append(share)
+        stepped = _load(accelerator, tree)
+        for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
+            results.append(_step_result(stepped, one, unseen_s, share))
+    calibration = _finish(accelerator, tree, source, results)
+    return Profile(
+        calibration,
+        accelerator.with_calibration(calibration),
+        results,
+        constants,
+        [lost for one in [*observed, *steps] for lost in one.left_out],
+        [*skipped, *lost_steps],
+    )
+
+
+def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> list[str]:
+    """Return the constants that these steps say nothing about: of unbroken load, of mixtures where there are none."""
+    mixtures = any(bool(np.any(one.labels == "moe")) for one in steps)
+    paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
+    return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
+
+
+def fit_sustained(accelerator: Accelerator, steps: Sequence[StepObservations]) -> Constant | None:
+    """Fit the compute rate of unbroken load, all else as in short runs; None where no such load was measured."""
+    loaded = [held for held in (one.under_load() for one in steps) if len(held)]
+    if not loaded:
+        return None
+    at_limit = accelerator.with_calibration(accelerator.calibration.sustained())
+    (rate,) = fit(at_limit, loaded, ["step.compute_rate"]).constants
+    most = next(c["value"] for c in accelerator.calibration.constants() if c["path"] == "step.compute_rate")
+    return replace(rate, path=SUSTAINED, value=min(rate.value, most), meaning="compute rate of unbroken load")
+
+
+def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[StepObservations], list[str]]:
+    """Return the whole steps worth fitting: at least two models, of formats that the device has."""
+    bound = accelerator.with_calibration("ideal")
+    kept: list[StepObservations] = []
+    skipped = []
+    for one in observe_steps(rows):
+        if len(np.unique(one.groups)) < 2:
+            skipped.append(f"{one.name}: one model, of which none can be left out")
+            continue
+        try:
+            kept.append(cast("StepObservations", drop_below_ideal(one, costs(bound, one)["ideal_s"])))
+        except UnsupportedError as error:
+            skipped.append(f"{one.name}: {error}")
+    return kept, skipped
+
+
+def _set(tree: dict[str, Any], path: str, value: float) -> None:
+    """Put a value at a dotted path."""
+    *parents, name = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+
+
+def _load(accelerator: Accelerator, tree: Mapping[str, Any]) -> Accelerator:
+    return accelerator.with_calibration(Calibration.load(_rounded(tree)))
+
+
+def _step_result(
+    stepped: Accelerator, one: Observations, unseen_s: NDArray[np.float64], coverage: float
+) -> ClassResult:
+    cost = costs(stepped, one)
+    return ClassResult(
+        one,
+        score(cost["time_s"], one.measured_s),
+        score(unseen_s, one.measured_s),
+        score(cost["ideal_s"], one.measured_s),
+        unseen_s,
+        {},
+        coverage,
+    )
+
+
+def _result(
+    fitted: Accelerator, one: Observations, residual: NDArray[np.float64], fold: NDArray[np.int64]
+) -> ClassResult:
+    cost = costs(fitted, one)
+    unseen_s = one.measured_s / np.exp(residual)
+    ideal_ratio = cost["ideal_s"] / unseen_s
+    own, coverage = honest_bar(residual, fold, ideal_ratio)
+    interval = {**own, "range": measured_range(cost["flops"], cost["bytes"])}
+    return ClassResult(
+        one,
+        score(cost["time_s"], one.measured_s),
+        score(unseen_s, one.measured_s),
+        score(cost["ideal_s"], one.measured_s),
+        unseen_s,
+        interval,
+        coverage,
+    )
+
+
+def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | None:
+    """Return one bar for all operand types of a class: the wider end of each, the joint range."""
+    own = [result.interval for result in results if result.observed.family == family]
+    if not own:
+        return None
+    ranges = [one["range"] for one in own]
+    return {
+        "below": max(one["below"] for one in own),
+        "above": max(one["above"] for one in own),
+        "range": {key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")},
+    }
+
+
+def _percent(value: float) -> float:
+    return round(value, 3)
+
+
+def _tree(
+    accelerator: Accelerator, fitted: Accelerator, source: Source, results: Sequence[ClassResult]
+) -> dict[str, Any]:
+    """Return the calibration as plain values: constants, power and bars of single operations."""
+    tree: dict[str, Any] = json.loads(fitted.calibration.to_json())
+    rate = steady_rate(source.rows)
+    if rate is not None:
+        tree["step"]["sustained_compute"] = round(rate, 4)
+    tree["power"] = steady_power(accelerator, source.rows)
+    bars = tree["intervals"]
+    bars["coverage"] = COVERAGE
+    for family in CLASSES:
+        if family in BY_DTYPE:
+            own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family == family}
+            bars[family] = own or bars[family]
+        else:
+            bars[family] = _pooled(results, family) or bars[family]
+    tree["name"] = f"{accelerator.name}/{source.kernel_library}"
+    tree["kernel_library"] = source.kernel_library
+    return tree
+
+
+def _finish(
+    accelerator: Accelerator, tree: dict[str, Any], source: Source, results: Sequence[ClassResult]
+) -> Calibration:
+    """Add the provenance."""
+    measured = {result.observed.family for result in results}
+    assumed = [family for family in (*CLASSES, "collective") if family not in measured]
+    note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
+    provenance = {
+        "basis": "measured",
+        "device": accelerator.name,
+        "family": accelerator.family,
+        "memory_bandwidth_bytes_per_s": accelerator.memory_bandwidth_bytes_per_s,
+        "num_compute_units": accelerator.num_compute_units,
+        "software": source.software,
+        "date": source.date,
+        "num_points": sum(len(result.observed) for result in results),
+        "errors": {result.name: _errors(result) for result in results},
+        "note": "; ".join(part for part in (source.note, note) if part),
+    }
+    return Calibration.load(_rounded({**tree, "provenance": provenance}))
+
+
+def _errors(result: ClassResult) -> dict[str, Any]:
+    return {
+        "num_points": len(result.observed),
+        "left_out": len(result.observed.left_out),
+        "in_sample_percent": _percent(result.in_sample.mean),
+        "unseen_percent": _percent(result.unseen.mean),
+        "unseen_median_percent": _percent(result.unseen.median),
+        "unseen_bias_percent": _percent(result.unseen.bias),
+        "unseen_coverage": _percent(result.coverage),
+        "roofline_percent": _percent(result.roofline.mean),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are finer than any constant is known, and make equal fits equal files."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items() if item is not None}
+    return value

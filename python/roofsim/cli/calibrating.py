@@ -1,0 +1,132 @@
+"""`roofsim calibrate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from roofsim.cli import options as shared
+from roofsim.cli.display import Column, number, print_json, print_table, significant, stdout
+from roofsim.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from roofsim.calibrate import Profile
+
+MOST_LISTED = 10
+UNITS = {"s": (1e6, "us")}
+
+
+def calibrate(
+    files: Annotated[list[str], typer.Argument(help="Measurement files of one device (.jsonl, .jsonl.gz).")],
+    device: Annotated[
+        str | None, typer.Option("--device", help="Accelerator, by name or spec file; by the file's header otherwise.")
+    ] = None,
+    kernel_table: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel-table",
+            help="The files are published kernel tables (.parquet, .csv) of this engine: trtllm, vllm or sglang.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Calibration file to write (.json).", rich_help_panel=shared.OUTPUT),
+    ] = None,
+    as_json: shared.JsonOption = False,
+) -> None:
+    """Fit the laws' constants to measurements; write a calibration with its errors and provenance.
+
+    Shapes are left out in turn: `unseen` is the error on shapes that the fit did not see, beside the bare roofline's.
+    """
+    # scipy is an optional extra: only this command needs it.
+    from roofsim.calibrate import calibrate as fit_calibration
+    from roofsim.calibrate import measured_device, read_files, read_kernel_tables
+
+    if output is not None and not (output.endswith(".json") and Path(output).parent.is_dir()):
+        raise SpecError("output", output, "must end in .json, in a directory that exists")
+    console = stdout()
+    if kernel_table is not None:
+        if device is None:
+            raise SpecError("device", "missing", "kernel tables do not say it: name the accelerator with --device")
+        accelerator = measured_device({}, device)
+        source = read_kernel_tables(files, kernel_table)
+    else:
+        source, header = read_files(files)
+        accelerator = measured_device(header, device, source.rows)
+    profile = fit_calibration(accelerator, source, progress=None if as_json else complain_softly)
+    if output is not None:
+        Path(output).write_text(profile.calibration.to_json() + "\n", encoding="utf-8")
+    if as_json:
+        print_json(json.loads(profile.calibration.to_json()))
+        return
+    _show(console, profile)
+    if output is not None:
+        console.print(Text(f"Written to {output}."))
+
+
+def complain_softly(message: str) -> None:
+    """Say on standard error what is going on."""
+    typer.echo(message, err=True)
+
+
+def _show(console: Console, profile: Profile) -> None:
+    console.print(Text(f"{profile.calibration.name}: {profile.calibration.provenance['software']}", style="bold"))
+    console.print()
+    rows = []
+    for constant in profile.constants:
+        factor, unit = UNITS.get(constant.unit, (1.0, constant.unit))
+        error = "not determined" if constant.error == float("inf") else f"± {significant(factor * constant.error, 2)}"
+        rows.append([constant.path, significant(factor * constant.value, 4), error, unit, constant.meaning])
+    heads = [Column("constant"), number("value"), Column("fit error"), Column("unit"), Column("meaning", 1, folds=True)]
+    print_table(console, heads, rows)
+    console.print()
+    show_errors(console, profile)
+    lost = profile.left_out
+    for text in profile.skipped:
+        console.print(Text(f"Skipped {text}."))
+    if lost:
+        console.print(Text(f"{len(lost)} points left out of fit and score:"))
+    for one in lost[:MOST_LISTED]:
+        times = (
+            f": {1e6 * one.measured_s:.2f} us, bound {1e6 * one.ideal_s:.2f} us"
+            if one.measured_s and one.ideal_s
+            else ""
+        )
+        shape = " ".join(f"{k}={v}" for k, v in one.params.items() if isinstance(v, int | str) and k != "point_id")
+        console.print(Text(f"  {one.family} {shape[:90]}{times}: {one.reason}"))
+    if len(lost) > MOST_LISTED:
+        console.print(Text(f"  and {len(lost) - MOST_LISTED} more."))
+
+
+def show_errors(console: Console, profile: Profile) -> None:
+    """Print errors by class, in percent of the measured time."""
+    rows = [
+        [
+            result.name,
+            f"{len(result.observed):,}",
+            f"{result.in_sample.mean:.1f}",
+            f"{result.unseen.mean:.1f}",
+            f"{result.unseen.median:.1f}",
+            f"{result.unseen.bias:+.1f}",
+            f"{100 * result.coverage:.0f}",
+            f"{result.roofline.mean:.1f}",
+        ]
+        for result in profile.results
+    ]
+    heads = [
+        Column("error, %"),
+        number("points"),
+        number("fitted"),
+        number("unseen"),
+        number("median", 1),
+        number("bias", 2),
+        number("in the bars", 1),
+        number("bare roofline"),
+    ]
+    print_table(console, heads, rows)

@@ -1,0 +1,223 @@
+"""`roofsim validate`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+import roofsim
+from roofsim.cli import options as shared
+from roofsim.cli.calibrating import complain_softly
+from roofsim.cli.display import Column, number, print_json, print_table, significant, stdout
+from roofsim.errors import RoofsimError, SpecError, ValidationUnavailableError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from roofsim.report import Comparison
+    from roofsim.validate import Point
+
+POINTS = "What to measure"
+UNAVAILABLE = 3
+"""Exit status of the harness on a machine that cannot measure."""
+
+
+def validate(
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Measurement file (.jsonl, .jsonl.gz).", rich_help_panel=shared.OUTPUT)
+    ] = "measurements.jsonl.gz",
+    backend: Annotated[str, typer.Option(help="cuda (torch, one NVIDIA device) or cpu (NumPy).")] = "cuda",
+    device: Annotated[
+        str | None, typer.Option("--device", help="Accelerator to predict for; the machine's own by default.")
+    ] = None,
+    calibration: shared.CalibrationOption = "calibrated",
+    families: Annotated[
+        list[str] | None, typer.Option(help="Families of points; all by default.", rich_help_panel=POINTS)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Measure the kernels of this model's steps.", rich_help_panel=POINTS),
+    ] = None,
+    tensor_parallel_size: shared.TensorOption = 1,
+    batch_size: Annotated[list[str] | None, typer.Option(help="Of the model's steps.", rich_help_panel=POINTS)] = None,
+    context_tokens: Annotated[
+        list[str] | None, typer.Option(help="Of the model's steps.", rich_help_panel=POINTS)
+    ] = None,
+    query_tokens: Annotated[
+        list[str] | None, typer.Option(help="Of the model's steps.", rich_help_panel=POINTS)
+    ] = None,
+    points: Annotated[
+        str | None,
+        typer.Option("--points", help="Rows of a sweep to measure (.csv, .jsonl).", rich_help_panel=POINTS),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="About a minute.", rich_help_panel=POINTS)] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the file's points and go on.")] = False,
+    budget_seconds: Annotated[float | None, typer.Option(help="Start no point after this time.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes points, order and operands.")] = 0,
+    rows: Annotated[int, typer.Option(help="Worst points to print.", min=0, rich_help_panel=shared.OUTPUT)] = 10,
+    report: Annotated[
+        str | None,
+        typer.Option("--report", help="Measure nothing; set this file beside the predictions.", show_default=False),
+    ] = None,
+    as_json: shared.JsonOption = False,
+) -> None:
+    """Measure kernels and steps on this machine and set them beside the prediction.
+
+    The file it writes is what `roofsim calibrate` fits to and `roofsim report` judges by.
+    """
+    from roofsim.report import compare
+
+    if model is not None and points is not None:
+        raise SpecError("points", points, "give either --model or --points")
+    if report is None:
+        steps = _steps(batch_size, query_tokens, context_tokens)
+        chosen = _points(model, points, tensor_parallel_size, steps, device or "h100-sxm")
+        kinds = shared.words(families) if families else None
+        _measure(output, backend, kinds, seed, quick, budget_seconds, resume, chosen)
+    found = compare(report or output, device=device, calibration=calibration)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    _show(stdout(), found, rows)
+
+
+def _steps(batch: list[str] | None, query: list[str] | None, context: list[str] | None) -> list[tuple[int, int, int]]:
+    batches = shared.counts("batch_size", batch or ["1,32"])
+    queries = shared.counts("query_tokens", query or ["1"])
+    contexts = shared.counts("context_tokens", context or ["2048"])
+    return [(b, q, s) for b in batches for q in queries for s in contexts if q <= s]
+
+
+def _points(
+    model: str | None, rows: str | None, tensor: int, steps: list[tuple[int, int, int]], device: str
+) -> list[Point] | None:
+    from roofsim.validate.requests import load_rows, points_from_deployment, points_from_rows
+
+    if model is not None:
+        deployment = roofsim.Deployment(model, device, tensor_parallel_size=tensor)
+        return points_from_deployment(deployment, steps)
+    if rows is not None:
+        try:
+            return points_from_rows(load_rows(rows), accelerator=device)
+        except (OSError, ValueError) as error:
+            if isinstance(error, RoofsimError):
+                raise
+            raise SpecError("points", rows, f"must be rows of a sweep: {error}") from error
+    return None
+
+
+def _measure(
+    output: str,
+    backend: str,
+    families: list[str] | None,
+    seed: int,
+    quick: bool,
+    budget_seconds: float | None,
+    resume: bool,
+    points: list[Point] | None,
+) -> None:
+    from roofsim.validate import measure
+
+    if backend not in ("cuda", "cpu"):
+        raise SpecError("backend", backend, "must be cuda or cpu")
+    if not output.endswith((".jsonl", ".jsonl.gz")) or not Path(output).parent.is_dir():
+        raise SpecError("output", output, "must end in .jsonl or .jsonl.gz, in a directory that exists")
+    if backend == "cuda" and points is None:
+        # A device process of its own: a kernel that hangs or crashes costs its point, not the run.
+        options = ["--output", output, "--seed", str(seed)]
+        options += ["--families", ",".join(families)] if families else []
+        options += ["--quick"] if quick else []
+        options += ["--resume"] if resume else []
+        options += [] if budget_seconds is None else ["--budget-seconds", str(budget_seconds)]
+        code = subprocess.run([sys.executable, "-m", "roofsim.validate", *options], check=False).returncode  # noqa: S603
+        if code == UNAVAILABLE:
+            raise ValidationUnavailableError(
+                "backend", backend, "needs torch and one NVIDIA device (see above); --backend cpu runs anywhere"
+            )
+        if code:
+            raise RoofsimError("backend", backend, f"the measuring process ended with status {code}")
+        return
+    try:
+        measure(
+            output, backend=backend, families=families, seed=seed, quick=quick, budget_seconds=budget_seconds,
+            resume=resume, points=points, progress=_progress(),
+        )  # fmt: skip
+    except ValueError as error:
+        if isinstance(error, RoofsimError):
+            raise
+        raise SpecError("families", ",".join(families or []), str(error)) from error
+
+
+def _progress() -> Any:
+    last = [-1]
+
+    def tell(done: int, total: int, point: Point) -> None:
+        tenth = 10 * done // max(total, 1)
+        if tenth > last[0]:
+            last[0] = tenth
+            complain_softly(f"[{done}/{total}] {point.family}")
+
+    return tell
+
+
+def _show(console: Console, found: Comparison, rows: int) -> None:
+    console.print(Text(f"{found.device}: measured beside {found.calibration}", style="bold"))
+    console.print()
+    heads = [
+        Column("error, %"),
+        number("points"),
+        number("mean"),
+        number("median", 1),
+        number("bias", 2),
+        number("in the bars", 1),
+        number("bare roofline"),
+    ]
+    print_table(
+        console,
+        heads,
+        [
+            [
+                each.name,
+                f"{each.score.num_points:,}",
+                f"{each.score.mean:.1f}",
+                f"{each.score.median:.1f}",
+                f"{each.score.bias:+.1f}",
+                f"{100 * each.coverage:.0f}",
+                f"{each.roofline.mean:.1f}",
+            ]
+            for each in found.classes
+        ],
+    )
+    worst = found.worst(rows)
+    if worst:
+        console.print()
+        console.print(Text("Furthest from the prediction:"))
+        heads = [
+            Column("class"),
+            Column("shape", folds=True),
+            number("measured us"),
+            number("predicted us"),
+            number("interval us", 1),
+            number("bound us", 2),
+            Column("kernel", 3),
+        ]
+        lines = [
+            [
+                row.name,
+                row.shape,
+                significant(1e6 * row.measured_s),
+                significant(1e6 * row.time_s),
+                f"[{significant(1e6 * row.time_low_s)}, {significant(1e6 * row.time_high_s)}]",
+                significant(1e6 * row.ideal_s),
+                row.kernel,
+            ]
+            for row in worst
+        ]
+        print_table(console, heads, lines)
+    for text in found.notes:
+        console.print(Text(text, style="dim"))

@@ -1,0 +1,62 @@
+"""From measurement files to the report: files sorted by device, the first of a family lending to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roofsim.calibrate.files import measured_device, read_files
+from roofsim.errors import SpecError
+from roofsim.report.accuracy import DeviceAccuracy, accuracy
+from roofsim.validate.record import load_measurements
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from roofsim import Accelerator
+
+__all__ = ["device_accuracies"]
+
+
+def device_accuracies(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    device: str | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> list[DeviceAccuracy]:
+    """Return one report a device, in the order of the files.
+
+    Parameters
+    ----------
+    paths
+        Measurement files; several may come from one device.
+    device
+        Accelerator of all files, where the catalogue does not know their headers.
+    progress
+        Called with a line of text now and then.
+
+    Raises
+    ------
+    SpecError
+        An unreadable file, or a device that the catalogue does not know.
+    """
+    sorted_paths: dict[str, list[str | os.PathLike[str]]] = {}
+    for path in paths:
+        sorted_paths.setdefault(_device(path), []).append(path)
+    found: list[DeviceAccuracy] = []
+    lenders: dict[str, Accelerator] = {}
+    for own in sorted_paths.values():
+        source, header = read_files(own)
+        accelerator = measured_device(header, device, source.rows)
+        lender = lenders.get(accelerator.family)
+        found.append(accuracy(accelerator, source, transfer=lender, progress=progress))
+        lenders.setdefault(accelerator.family, accelerator)
+    return found
+
+
+def _device(path: str | os.PathLike[str]) -> str:
+    try:
+        header, _ = load_measurements(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise SpecError("files", path, f"must be a measurement file: {error}") from error
+    return str(header.get("device"))

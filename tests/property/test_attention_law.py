@@ -1,0 +1,101 @@
+"""The law of attention where its kernels meet: packed rows and tiles, prefixes, equal batches, small steps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import roofsim as rs
+from roofsim import testing
+
+LAYOUTS = [(8, 1, 128), (32, 8, 128), (32, 32, 64), (16, 8, 256), (56, 8, 128), (64, 8, 64)]
+
+
+def laws() -> st.SearchStrategy[Any]:
+    return st.just("calibrated") | testing.calibrations()
+
+
+def attention(acc: rs.Accelerator, layout: tuple[int, int, int], batch: int, query: int, context: int) -> float:
+    heads, kv_heads, head_dim = layout
+    return acc.attention(
+        batch_size=batch,
+        query_tokens=query,
+        context_tokens=context,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+    ).time_s
+
+
+@given(laws(), st.sampled_from(LAYOUTS), st.integers(1, 300), st.integers(70, 100_000))
+def test_more_rows_than_one_pass_packs_never_take_less_time(calibration, layout, batch, context):
+    acc = rs.Accelerator.load("h100-sxm").with_calibration(calibration)
+    most = 64 // (layout[0] // layout[1])
+    times = [attention(acc, layout, batch, query, context) for query in (1, most, most + 1, most + 2)]
+    assert times == sorted(times)
+
+
+@given(laws(), st.sampled_from(LAYOUTS), st.integers(1, 64), st.integers(1, 40), st.integers(0, 127))
+def test_a_chunk_never_takes_longer_than_its_whole_context(calibration, layout, batch, blocks, odd):
+    acc = rs.Accelerator.load("h200-sxm").with_calibration(calibration)
+    context = 128 * blocks + odd
+    queries = sorted(
+        {1, 64, 65, *range(max(1, context - 700), context + 1, 50), context - 1, context} & set(range(1, context + 1))
+    )
+    times = [attention(acc, layout, batch, query, context) for query in queries]
+    assert times == sorted(times)
+
+
+@given(
+    laws(),
+    st.sampled_from(LAYOUTS),
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.integers(1, 2_000),
+    st.integers(0, 60_000),
+)
+def test_equal_requests_together_cost_no_more_than_apart(calibration, layout, one, other, query, cached):
+    acc = rs.Accelerator.load("h100-sxm").with_calibration(calibration)
+    together, *apart = (attention(acc, layout, n, query, query + cached) for n in (one + other, one, other))
+    assert together <= 1.02 * sum(apart)
+
+
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm"])
+@given(st.sampled_from(LAYOUTS), st.integers(1, 600), st.integers(1, 130_000))
+def test_decode_has_no_cliffs(device, layout, batch, context):
+    acc = rs.Accelerator.load(device)
+    time = attention(acc, layout, batch, 1, context)
+    more = max(1, batch // 100), max(1, context // 100)
+    assert attention(acc, layout, batch, 1, context + more[1]) <= 1.03 * time
+    # One request more is at most its share of the cache, and its heads' share of what crowding costs.
+    assert attention(acc, layout, batch + more[0], 1, context) <= (1 + more[0] / batch) * time
+
+
+@given(st.sampled_from(LAYOUTS), st.integers(1, 512), st.integers(1, 130_000))
+def test_constants_at_their_limits_give_the_roofline_or_more(layout, batch, context):
+    ideal = rs.Accelerator.load("h100-sxm").with_calibration("ideal")
+    own = {**h100_constants(), "attention": LIMITS}
+    perfect = rs.Accelerator.load("h100-sxm").with_calibration(own)
+    for query in (1, 200):
+        bound = attention(ideal, layout, batch, query, context + query)
+        time = attention(perfect, layout, batch, query, context + query)
+        assert time >= bound
+        if query == 1:
+            assert time == pytest.approx(bound, rel=1e-6)  # no overhead, nothing streamed: memory alone
+
+
+LIMITS = {
+    "law": "kernels",
+    **dict.fromkeys(("e_m", "split_e_c", "tile_e_c"), 1.0),
+    **dict.fromkeys(("stream_bytes_per_s", "tile_exp_per_s", "crowd_heads"), 1e300),
+    **dict.fromkeys(("crowd_s", "pass_t0_s", "split_t0_s", "split_c_s", "split_rows_s", "tile_t0_s"), 0.0),
+    **dict.fromkeys(("prefix_tile_s", "tile_start", "tile_spread", "tile_last", "tile_end"), 0.0),
+}
+
+
+def h100_constants() -> dict[str, Any]:
+    return json.loads(rs.Accelerator.load("h100-sxm").calibration.to_json())

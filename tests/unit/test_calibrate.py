@@ -1,0 +1,219 @@
+"""Calibrating: constants by path, synthetic measurements recovered, points left out, end to end on the CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import roofsim as rs
+from roofsim.calibrate import calibrate, costs, fold_numbers, observe, read_files, read_kernel_tables, score
+from roofsim.calibrate.bars import bar, honest_bar, inside
+from roofsim.calibrate.energy import steady_power
+from roofsim.calibrate.profile import Source
+
+SMOOTH = {"law": "smooth", "t0_s": 4e-6, "e_c": 0.7, "e_m": 0.85}
+
+
+def gemm_rows(seconds, shapes):
+    return [
+        {
+            "family": "gemm", "dtype": "bf16", "m": m, "n": n, "k": k, "point_id": f"{m},{n},{k}", "error": None,
+            "backend": "made", "median_s": seconds(m, n, k), "shape_group": f"({n},{k})", "source": "model:x",
+        }
+        for m, n, k in shapes
+    ]  # fmt: skip
+
+
+SHAPES = [(m, n, k) for m in (1, 16, 256, 2048) for n in (1024, 4096, 14336) for k in (2048, 4096, 8192)]
+
+
+def test_constants_are_reached_by_path_and_checked():
+    calibration = rs.Calibration.assumed()
+    paths = {c["path"]: c for c in calibration.constants()}
+    assert {"step.compute_rate", "elementwise.e_m", "collective.e_link"} <= set(paths)
+    assert all(c["unit"] and c["meaning"] for c in paths.values())
+    changed = calibration.with_constants({"elementwise.e_m": 0.5})
+    assert json.loads(changed.to_json())["elementwise"]["e_m"] == 0.5
+    for path, value in (("elementwise.e_m", 1.5), ("elementwise.e_m", math.nan), ("elementwise.nothing", 1.0)):
+        with pytest.raises(rs.SpecError) as caught:
+            calibration.with_constants({path: value})
+        assert caught.value.field == path
+
+
+def test_batches_equal_single_operations():
+    h100 = rs.Accelerator.load("h100-sxm")
+    one = observe(gemm_rows(lambda *_: 1e-3, SHAPES))[0]
+    found = costs(h100, one)
+    for i in range(len(one)):
+        single = h100.gemm(**{name: int(column[i]) for name, column in one.columns.items()})
+        fields = ("time_s", "time_low_s", "time_high_s", "ideal_s", "flops", "bytes")
+        assert [found[f][i] for f in fields] == [getattr(single, f) for f in fields]
+
+
+def test_a_fit_recovers_the_constants_that_made_the_times():
+    pytest.importorskip("scipy", reason="the fit needs scipy")
+    from roofsim.calibrate import fit
+
+    h100 = rs.Accelerator.load("h100-sxm")
+    tree = json.loads(h100.calibration.to_json()) | {"gemm": {"bf16": SMOOTH}}
+    truth = h100.with_calibration(tree)
+    one = observe(gemm_rows(lambda m, n, k: truth.gemm(m=m, n=n, k=k).time_s, SHAPES))[0]
+    start = truth.calibration.with_constants({"gemm.bf16.t0_s": 9e-6, "gemm.bf16.e_c": 0.4, "gemm.bf16.e_m": 0.6})
+    found = fit(h100.with_calibration(start), [one], ["gemm.bf16."])
+    for constant in found.constants:
+        assert math.isclose(constant.value, SMOOTH[constant.path.rpartition(".")[2]], rel_tol=1e-3)
+    again = fit(h100.with_calibration(start), [one], ["gemm.bf16."])
+    assert [c.value for c in again.constants] == [c.value for c in found.constants]
+
+
+def test_points_below_the_bound_are_listed_and_not_fitted():
+    pytest.importorskip("scipy", reason="the fit needs scipy")
+    h100 = rs.Accelerator.load("h100-sxm")
+    ideal = h100.with_calibration("ideal")
+    rows = gemm_rows(lambda m, n, k: 1.3 * ideal.gemm(m=m, n=n, k=k).time_s + 3e-6, SHAPES)
+    rows[0]["median_s"] = 1e-9
+    rows[1]["error"] = "incorrect"
+    profile = calibrate(h100, Source(rows, "made", "2026-11-24"))
+    assert len(profile.left_out) == 2
+    assert {one.reason.split(":")[0] for one in profile.left_out} == {"faster than the bare roofline", "no kernel ran"}
+    (result,) = profile.results
+    assert len(result.observed) == len(SHAPES) - 2
+    assert profile.calibration.provenance["errors"]["gemm.bf16"]["left_out"] == 2
+    assert profile.calibration.provenance["num_points"] == len(SHAPES) - 2
+
+
+def test_the_best_kernel_of_a_point_counts():
+    rows = gemm_rows(lambda *_: 1e-3, SHAPES[:1])
+    other = [{**rows[0], "backend": "faster", "median_s": 5e-4}, {**rows[0], "backend": "wrong", "median_s": 1e-6}]
+    other[1]["error"] = "incorrect"
+    (one,) = observe([*rows, *other])
+    assert one.measured_s.tolist() == [5e-4]
+    assert one.kernels.tolist() == ["faster"]
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), st.integers(2, 6))
+def test_folds_keep_groups_whole_and_balanced(groups, folds):
+    numbers = fold_numbers(np.array(groups), folds)
+    assert set(numbers) == set(groups)
+    sizes = [sum(numbers[g] == fold for g in groups) for fold in range(max(numbers.values()) + 1)]
+    largest = max(groups.count(g) for g in set(groups))
+    assert max(sizes) - min(sizes) <= largest
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.3))
+def test_a_bar_holds_its_share_of_the_residuals_it_is_made_from(seed, width):
+    residuals = np.random.default_rng(seed).laplace(0.0, width, 400)
+    held = inside(residuals, bar(residuals, 0.8), np.zeros(400)).mean()
+    assert 0.79 <= held <= 0.95
+
+
+def test_an_honest_bar_holds_what_it_states_out_of_sample():
+    rng = np.random.default_rng(1)
+    folds = np.repeat(np.arange(5), 100)
+    residuals = rng.laplace(0.0, 0.05, 500) + np.array([-0.04, 0.0, 0.02, 0.05, 0.0])[folds]
+    own, coverage = honest_bar(residuals, folds, np.zeros(500))
+    assert coverage >= 0.8
+    assert own["below"] > 0 < own["above"]
+
+
+def test_a_score_is_in_percent_of_the_measured_time():
+    found = score(np.array([1.1, 0.8]), np.array([1.0, 1.0]))
+    assert math.isclose(found.mean, 15.0)
+    assert math.isclose(found.bias, -5.0)
+    assert found.num_points == 2
+    assert math.isnan(score(np.empty(0), np.empty(0)).mean)
+
+
+def test_power_explains_the_steady_measurements_it_is_solved_from():
+    h100 = rs.Accelerator.load("h100-sxm")
+    gemm = {"dtype": "bf16", "m": 8192, "n": 8192, "k": 8192, "median_s": 1.56e-3, "power_w": 700.0}
+    rows = [
+        {"family": "system", "op": "power_idle", "error": None, "power_w": 110.0},
+        {"family": "system", "op": "read_sustained", "error": None, "bytes": 2e9, "median_s": 7e-4, "power_w": 490.0},
+        {"family": "system", "op": "gemm_sustained", "error": None, **gemm},
+    ]
+    power = steady_power(h100, rows)
+    cost = h100.gemm(m=8192, n=8192, k=8192)
+    shares = cost.flops / 989e12 / 1.56e-3, cost.bytes / 3.35e12 / 1.56e-3
+    watts = power["idle_w"] + power["compute_w"] * shares[0] + power["memory_w"] * shares[1]
+    assert math.isclose(watts, 700.0, rel_tol=1e-3)
+    assert math.isclose(power["idle_w"] + power["memory_w"] * 2e9 / 7e-4 / 3.35e12, 490.0, rel_tol=1e-9)
+    assert steady_power(h100, rows[:2]) is None
+
+
+def test_energy_of_a_step_adds_idle_arithmetic_and_traffic():
+    deployment = rs.Deployment("llama-3.1-8b", "h100-sxm")
+    step, p = deployment.decode(batch_size=8, context_tokens=2048), deployment.calibration.power
+    expected = p["idle_w"] * step.time_s + p["compute_w"] * step.mfu * step.time_s
+    assert math.isclose(step.energy_j, expected + p["memory_w"] * step.mbu * step.time_s, rel_tol=1e-9)
+    assert rs.Deployment("llama-3.1-8b", "mi300x").decode(batch_size=8, context_tokens=2048).energy_j is None
+    two = rs.Deployment("llama-3.1-8b", "h100-sxm", data_parallel_size=2).decode(batch_size=8, context_tokens=2048)
+    assert math.isclose(two.energy_j, 2 * step.energy_j)
+    columns = rs.SweepSpace(["llama-3.1-8b"], ["h100-sxm", "mi300x"], batch_size=8, context_tokens=2048).run(
+        ["energy_j"]
+    )
+    assert columns["energy_j"][0] == step.energy_j
+    assert np.isnan(columns["energy_j"].data).tolist() == [False, True]
+
+
+def test_bars_widen_outside_what_was_measured_and_where_constants_are_borrowed():
+    h100 = rs.Accelerator.load("h100-sxm")
+
+    def width(device, m):
+        op = device.gemm(m=m, n=8192, k=8192)
+        return op.time_high_s / op.time_s - 1
+
+    assert width(h100, 1 << 20) > 1.5 * width(h100, 256)
+    assert width(rs.Accelerator.load("h100-pcie"), 256) > 1.9 * width(h100, 256)
+
+
+def test_kernel_tables_are_read_by_engine(tmp_path):
+    table = tmp_path / "gemm.csv"
+    head = "src_backend,version,op_name,kernel_source,gemm_dtype,m,n,k,latency_ms\n"
+    lines = ["trtllm,1.0,gemm,a,bfloat16,8,64,128,0.02", "trtllm,1.0,gemm,b,bfloat16,8,64,128,0.01"]
+    lines += ["vllm,1.0,gemm,a,bfloat16,8,64,128,0.5", "trtllm,1.0,gemm,a,int8_wo,8,64,128,0.5"]
+    table.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    source = read_kernel_tables([table], "trtllm")
+    (one,) = observe(source.rows)
+    assert one.measured_s.tolist() == [1e-5]
+    assert source.kernel_library == "tensorrt-llm"
+    with pytest.raises(rs.SpecError, match="engine"):
+        read_kernel_tables([table], "unheard")
+    with pytest.raises(rs.SpecError, match="no row"):
+        read_kernel_tables([table], "sglang")
+
+
+def test_a_file_that_is_no_measurement_is_refused(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(rs.SpecError, match="measurement file"):
+        read_files([path])
+
+
+def test_end_to_end_on_this_cpu(tmp_path):
+    pytest.importorskip("scipy", reason="the fit needs scipy")
+    from roofsim.calibrate import measured_device
+    from roofsim.report import compare
+    from roofsim.validate import build_plan, measure
+
+    path = tmp_path / "cpu.jsonl.gz"
+    points = [p for p in build_plan("cpu", ["system", "gemm"], seed=3) if p.params.get("num_bytes", 0) <= 1 << 23]
+    small = sorted((p for p in points if p.family == "gemm"), key=lambda p: math.prod(p.params[x] for x in "mnk"))
+    measure(path, backend="cpu", points=[*(p for p in points if p.family == "system"), *small[:30]])
+    source, header = read_files([path])
+    device = measured_device(header, None, source.rows)
+    profile = calibrate(device, source)
+    assert source.kernel_library == "numpy"
+    assert profile.calibration.provenance["basis"] == "measured"
+    file = tmp_path / "cpu.json"
+    file.write_text(profile.calibration.to_json(), encoding="utf-8")
+    found = compare(path, calibration=str(file))
+    (each,) = [each for each in found.classes if each.name == "gemm.fp32"]
+    # Times on a busy machine are noisy; a fit that did nothing would not beat the bound at all.
+    assert each.score.median < each.roofline.median
+    assert all(row.time_low_s >= row.ideal_s for row in found.rows)
