@@ -21,6 +21,9 @@ __all__ = ["ROW", "Columns"]
 ROW = "row"
 """The column that holds the number of a row, wherever columns are asked for by name."""
 
+MAY_BE_UNKNOWN = frozenset({"usd_per_mtok", "energy_j"})
+"""Columns that are null, too, where nobody knows the price or the power of a device."""
+
 ARROW_BATCH_ROWS = 1 << 20
 """Rows of one record batch of a stream; batches are slices of the same memory."""
 
@@ -79,8 +82,8 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
 
     def _mask(self, name: str) -> Any:
         array, _, nullable = self._columns[name]
-        if name == "usd_per_mtok":
-            return np.isnan(array)  # an unknown price is null too
+        if name in MAY_BE_UNKNOWN:
+            return np.isnan(array)
         return self._null if nullable and self._any_null else np.ma.nomask
 
     @functools.cached_property
