@@ -5,7 +5,7 @@
 //! combines the parts. Both read the cache, and both stream keys through a unit at a finite rate: the first keys are
 //! waited for before memory is busy, hence the soft maximum of the two. The minimum of monotone times is monotone.
 
-use super::shape::{AttentionShape, Counts, SHORT};
+use super::shape::{AttentionShape, Counts, NEARLY, SHORT};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::AttentionLaw;
 use crate::error::Result;
@@ -34,6 +34,8 @@ pub struct Load {
     pub longest_s: f64,
     /// One pass: what the end of the makespan adds once tiles queue, seconds (a maximum).
     pub tail_s: f64,
+    /// One pass: tiles that are nearly as long as the longest, for each share of [`NEARLY`].
+    pub long: [LongLoad; NEARLY.len()],
     /// One pass: time to stream the keys of one KV head, seconds (a maximum).
     pub stream_s: f64,
     /// One pass: fixed time, seconds (a maximum).
@@ -59,6 +61,15 @@ pub struct RaggedLoad {
     pub stream_s: f64,
 }
 
+/// Tiles of about equal length, which units work off in whole waves.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LongLoad {
+    /// How many: an integer.
+    pub tiles: f64,
+    /// Time of the shortest of them, seconds.
+    pub tile_s: f64,
+}
+
 impl Load {
     /// `count` equal requests.
     #[inline(always)]
@@ -71,6 +82,7 @@ impl Load {
             split_s: count * self.split_s,
             tile_s: count * self.tile_s,
             filled: count * self.filled,
+            long: self.long.map(|long| LongLoad { tiles: count * long.tiles, ..long }),
             ragged: self.ragged.map(|r| RaggedLoad { compute_s: count * r.compute_s, filled: count * r.filled, ..r }),
             ..*self
         }
@@ -139,6 +151,7 @@ pub struct KernelLaw {
     prefix_tile_s: f64,
     block_s: f64,
     tiles_to_units: f64,
+    units: f64,
     split_t0_s: f64,
     split_c_s: f64,
     split_rows_s: f64,
@@ -185,6 +198,7 @@ impl KernelLaw {
             prefix_tile_s: 0.0,
             block_s: 0.0,
             tiles_to_units: 0.0,
+            units: 1.0,
             split_t0_s: 0.0,
             split_c_s: 0.0,
             split_rows_s: 0.0,
@@ -238,6 +252,7 @@ impl KernelLaw {
             tile_end_s: tile_end * block_s,
             block_s,
             tiles_to_units: 1.0 / units,
+            units,
             split_t0_s: pass_t0_s + split_t0_s,
             split_c_s,
             split_rows_s: split_rows_s * shape.relative_width(),
@@ -302,6 +317,10 @@ impl KernelLaw {
             tile_s: larger(tile_s, counts.packed_limit_flops * self.split_seconds_per_flop),
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
+            long: counts.long.map(|long| LongLoad {
+                tiles: long.count,
+                tile_s: (long.blocks + self.tile_start) * self.block_s,
+            }),
             tail_s: self.tile_spread * (counts.spread_blocks * self.block_s) + self.tile_last * longest_s,
             pass_overhead_s: self.tile_t0_s,
             ..Load::default()
@@ -320,13 +339,20 @@ impl KernelLaw {
         self.crowd_s * (1.0 - 1.0 / (1.0 + load.requests * self.requests_to_crowd))
     }
 
+    /// Whole waves of tiles that take at least so long each: of `tiles` on `units`, some unit gets `ceil(tiles/units)`.
+    #[inline(always)]
+    fn waves_s(&self, long: &LongLoad) -> f64 {
+        (long.tiles / self.units).ceil() * long.tile_s
+    }
+
     #[inline(always)]
     fn pass_kernel(&self, load: &Load) -> Kernel {
         // Mean load of a unit, plus the tail once tiles queue, and never under the longest tile.
         let filled = smaller(load.filled, 1.0);
         let queued_s = load.tile_s + load.tail_s * filled;
+        let whole_s = load.long.iter().fold(load.longest_s, |most, long| larger(most, self.waves_s(long)));
         Kernel {
-            compute_s: larger(queued_s, load.longest_s),
+            compute_s: larger(queued_s, whole_s),
             memory_s: self.memory_s(load),
             stream_s: load.stream_s,
             overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * filled,
@@ -357,6 +383,46 @@ impl KernelLaw {
                 + larger(load.split_overhead_s, load.pass_overhead_s)
                 + self.tile_end_s * filled,
         }
+    }
+
+    /// The load of a flat batch of runs of equal requests.
+    pub(super) fn batch_load(&self, requests: impl Iterator<Item = (f64, Load)>) -> Load {
+        let mut total = Load::default();
+        let mut tiled: Vec<Load> = Vec::new();
+        let mut runs = 0;
+        for (count, load) in requests {
+            let run = load.times(count);
+            total.add(&run);
+            if run.filled > 0.0 {
+                tiled.push(run);
+            }
+            runs += 1;
+        }
+        if let (1, [run]) = (runs, tiled.as_slice()) {
+            total.long = run.long;
+            return total;
+        }
+        for share in 0..NEARLY.len() {
+            // Longest first: what a tile's waves have to hold are the tiles that are at least as long. Sums of integers
+            // are exact, so that the order of requests cannot move a wave.
+            tiled.sort_unstable_by(|one, other| other.long[share].tile_s.total_cmp(&one.long[share].tile_s));
+            let mut tiles = 0.0;
+            let mut split_off = [0.0; SHORT.len()];
+            for run in &tiled {
+                let LongLoad { tiles: own, tile_s } = run.long[share];
+                tiles += own;
+                total.longest_s = larger(total.longest_s, self.waves_s(&LongLoad { tiles, tile_s }));
+                for ((short, ragged), own_ragged) in split_off.iter_mut().zip(&mut total.ragged).zip(&run.ragged) {
+                    if own_ragged.filled > 0.0 {
+                        let long = LongLoad { tiles: tiles - *short, tile_s };
+                        ragged.longest_s = larger(ragged.longest_s, self.waves_s(&long));
+                    } else {
+                        *short += own;
+                    }
+                }
+            }
+        }
+        total
     }
 
     /// Time under the bare roofline.

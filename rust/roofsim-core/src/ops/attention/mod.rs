@@ -7,7 +7,8 @@
 mod law;
 mod shape;
 
-pub use law::{KernelLaw, Kernels, Load};
+pub use law::{KernelLaw, Kernels, Load, LongLoad};
+pub(crate) use shape::NEARLY;
 pub use shape::{AttentionShape, Counts, LatentHeads, attended_pairs, keys_read};
 
 use crate::calibration::Interval;
@@ -46,11 +47,7 @@ impl AttentionOp {
 
     /// The load of a flat batch.
     fn batch_load(&self, batch: &Batch) -> Load {
-        let mut total = Load::default();
-        for &(count, request) in batch.runs() {
-            total.add(&self.load(request).times(count as f64));
-        }
-        total
+        self.law.batch_load(batch.runs().iter().map(|&(count, request)| (count as f64, self.load(request))))
     }
 
     /// The error bar of a batch, all of whose requests bring one new token or not.

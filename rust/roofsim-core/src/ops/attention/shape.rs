@@ -74,6 +74,8 @@ pub struct Counts {
     pub longest_blocks: f64,
     /// Key blocks by which the longest tile exceeds the shortest.
     pub spread_blocks: f64,
+    /// For each share: the tiles that are nearly as long as the longest; none where rows are packed.
+    pub long: [LongTiles; NEARLY.len()],
     /// Bytes of one KV head's keys and values that a pass streams.
     pub head_bytes: f64,
     /// Square root of the keys kept, times the root of the head's width over 128.
@@ -92,6 +94,18 @@ pub struct Tiles {
     /// Key blocks of all of them.
     pub blocks: f64,
 }
+
+/// Query tiles of one request, all heads, each of at least so many key blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LongTiles {
+    /// How many.
+    pub count: f64,
+    /// Key blocks of the shortest of them.
+    pub blocks: f64,
+}
+
+/// A tile is nearly as long as the longest where it lacks no more than this share of its blocks: 1/n.
+pub const NEARLY: [u64; 2] = [16, 8];
 
 /// Query tokens up to which a ragged launch splits the KV axis of a request instead of tiling its queries; the best
 /// limit counts.
@@ -140,6 +154,7 @@ impl AttentionShape {
         };
         let rows = self.packed_rows(q);
         let (tiles, longest) = self.query_tiles(request);
+        let is_packed = rows <= PACKED_ROWS;
         let (whole, _) = self.query_tiles(Request { query_tokens: request.context_tokens, ..request });
         let tiles_of_a_head = q.div_ceil(BLOCK);
         let kept = kept_tokens(self.span, request.context_tokens) as f64;
@@ -148,13 +163,14 @@ impl AttentionShape {
             bytes: self.request_bytes(q, keys) as f64,
             split_flops: self.split_flops(rows, keys, flops) as f64,
             packed_limit_flops: self.split_flops(PACKED_ROWS, keys, flops) as f64,
-            is_packed: rows <= PACKED_ROWS,
+            is_packed,
             row_share: rows.min(BLOCK) as f64 / BLOCK as f64,
             tiles,
             whole,
             has_prefix: request.context_tokens.div_ceil(BLOCK) > tiles_of_a_head,
             longest_blocks: longest as f64,
             spread_blocks: (tiles_of_a_head.min(longest) - 1) as f64,
+            long: NEARLY.map(|nearly| if is_packed { LongTiles::default() } else { self.long_tiles(request, nearly) }),
             head_bytes: keys as f64 * self.head_bytes(),
             root_context: (kept * self.relative_width()).sqrt(),
             is_short: SHORT.map(|most| self.latent.is_some() || q <= most),
@@ -253,10 +269,7 @@ impl AttentionShape {
     fn query_tiles(&self, request: Request) -> (Tiles, u64) {
         let tiles = request.query_tokens.div_ceil(BLOCK);
         let longest = request.context_tokens.div_ceil(BLOCK);
-        let cap = match self.span {
-            Span::Full => u64::MAX,
-            Span::Sliding(limit) | Span::Chunked(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
-        };
+        let cap = self.most_blocks();
         let capped = longest.saturating_sub(cap).min(tiles);
         let rest = tiles - capped;
         // Sum of longest - j over j in capped..tiles.
@@ -265,5 +278,25 @@ impl AttentionShape {
         let heads = self.num_heads as f64;
         let all = Tiles { count: tiles as f64 * heads, blocks: (capped_blocks + uncapped) as f64 * heads };
         (all, longest.min(cap))
+    }
+
+    /// Key blocks that a window leaves a tile at most, at the misaligned worst case.
+    fn most_blocks(&self) -> u64 {
+        match self.span {
+            Span::Full => u64::MAX,
+            Span::Sliding(limit) | Span::Chunked(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
+        }
+    }
+
+    /// Query tiles that lack at most 1/`nearly` of the longest tile's blocks. Count and blocks never fall when the
+    /// context, the window or the new tokens of a given context grow.
+    fn long_tiles(&self, request: Request, nearly: u64) -> LongTiles {
+        let longest = request.context_tokens.div_ceil(BLOCK);
+        let lacking = longest / nearly;
+        let tiles = request.query_tokens.div_ceil(BLOCK).min(lacking + 1);
+        LongTiles {
+            count: (tiles * self.num_heads) as f64,
+            blocks: (longest - lacking).min(self.most_blocks()) as f64,
+        }
     }
 }
