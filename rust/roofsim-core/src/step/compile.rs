@@ -7,9 +7,7 @@ use crate::format::{ComputeDType, KvFormat};
 use crate::model::{Attention, FeedForward, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Weight};
 use crate::ops::attention::{AttentionShape, LatentHeads};
 use crate::ops::moe::GroupedShape;
-use crate::ops::{
-    AttentionOp, Collective, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp,
-};
+use crate::ops::{AttentionOp, Collective, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
 use crate::parallel::Layout;
 use crate::roofline::Machine;
 
