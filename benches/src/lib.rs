@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use roofsim_core::capacity::CapacityMode;
+use roofsim_core::capacity::{Capacity, CapacityMode};
 use roofsim_core::engine::Engine;
 use roofsim_core::error::{Error, Result};
 use roofsim_core::format::{KvFormat, WeightFormat};
 use roofsim_core::hardware::Accelerator;
 use roofsim_core::model::Model;
 use roofsim_core::sweep::{Axis, Column, Output, Pareto, Runner, Space, TopK, parse_filters};
+use roofsim_core::workload::{Batch, Request};
 
 fn read(path: &str) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -25,7 +26,9 @@ pub fn space(models: &[&str], batches: usize, contexts: usize) -> Result<Space> 
     let model = |name: &&str| {
         Model::from_config_json(&read(&format!("python/roofsim/catalog/models/{name}.json"))?, name).map(Arc::new)
     };
-    let device = Accelerator::from_json(&read("rust/roofsim-core/examples/h100-sxm.json")?)?;
+    let mut device = Accelerator::from_json(&read("rust/roofsim-core/examples/h100-sxm.json")?)?;
+    // Room for all three models on eight devices.
+    device.memory_bytes = 144_000_000_000;
     Ok(Space {
         models: models.iter().map(model).collect::<Result<_>>()?,
         accelerators: vec![Arc::new(device)],
@@ -69,10 +72,39 @@ fn on(_: u128, _: u128) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// The latency limit of the searches, seconds.
+const LIMIT_S: f64 = 0.03;
+
 /// The k best rows within a latency limit.
 pub fn best(space: &Space, runner: Runner, k: usize) -> Result<TopK> {
-    let filters = parse_filters(space, &["fits".to_owned(), "time_s <= 0.03".to_owned()])?;
+    let filters = parse_filters(space, &["fits".to_owned(), format!("time_s <= {LIMIT_S}")])?;
     space.top_k(runner, k, Column::TokensPerSPerGpu, &filters, &mut on)
+}
+
+/// The best row as [`best`] finds it, by a loop that evaluates one step after the other.
+pub fn best_by_step(space: &Space) -> Result<Option<(f64, u128)>> {
+    let mut best: Option<(f64, u128)> = None;
+    let mut row = 0;
+    for combination in 0..space.num_combinations().unwrap_or(0) {
+        let (spec, limits) = space.combination(combination)?;
+        let deployment = spec.compile()?;
+        let capacity = Capacity::of(&deployment, &limits)?;
+        let layout = deployment.layout;
+        for batch in space.batch_size.values() {
+            for context in space.context_tokens.values() {
+                let request = Request::new(1, context)?;
+                let time_s = deployment.step.cost(&Batch::uniform(batch, request)?).time_s;
+                let fits = batch * layout.pipeline <= capacity.max_sequences(context);
+                let sequences = (batch * layout.pipeline * layout.data) as f64;
+                let value = sequences / time_s / layout.num_devices() as f64;
+                if fits && time_s <= LIMIT_S && best.is_none_or(|(most, _)| value > most) {
+                    best = Some((value, row));
+                }
+                row += 1;
+            }
+        }
+    }
+    Ok(best)
 }
 
 /// The front of throughput and speed.

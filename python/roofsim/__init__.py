@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from roofsim import _core
 from roofsim._core import Accelerator, Calibration, Capacity, Deployment, Model, OpCost, StepCost
+from roofsim.batches import RecordBatches
+from roofsim.columns import Columns
 from roofsim.errors import (
     CountOverflowError,
     RoofsimError,
@@ -20,8 +22,11 @@ from roofsim.errors import (
     UnsupportedError,
     ValidationUnavailableError,
 )
+from roofsim.parquet import ParquetParts
 from roofsim.planning import Plan, plan
-from roofsim.sweep import Columns, Front, SweepSpace, TopK
+from roofsim.reductions import Counts, Groups, Histogram, QuantileSketch
+from roofsim.search import SearchReport
+from roofsim.sweep import Front, SweepSpace, TopK
 
 __version__: str = _core.__version__
 
@@ -41,12 +46,19 @@ __all__ = [
     "Capacity",
     "Columns",
     "CountOverflowError",
+    "Counts",
     "Deployment",
     "Front",
+    "Groups",
+    "Histogram",
     "Model",
     "OpCost",
+    "ParquetParts",
     "Plan",
+    "QuantileSketch",
+    "RecordBatches",
     "RoofsimError",
+    "SearchReport",
     "SpecError",
     "StepCost",
     "SweepSpace",

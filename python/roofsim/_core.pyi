@@ -11,6 +11,7 @@ __all__ = [
     "ARCHITECTURES",
     "COLUMNS",
     "DEBUG_BUILD",
+    "_SKETCH_RELATIVE_ERROR",
     "Accelerator",
     "Calibration",
     "Capacity",
@@ -18,15 +19,33 @@ __all__ = [
     "Model",
     "OpCost",
     "StepCost",
+    "_Batches",
     "_Space",
     "__version__",
     "_attention_costs",
+    "_batches_stream",
+    "_best_per_group",
+    "_columns_stream",
+    "_counts",
     "_elementwise_costs",
     "_gemm_costs",
     "_grouped_gemm_costs",
+    "_histogram",
+    "_join_pareto",
+    "_join_sketches",
+    "_join_top_k",
+    "_pareto",
     "_plan",
+    "_prefers_search",
+    "_quantiles",
+    "_search_pareto",
+    "_search_top_k",
+    "_select",
+    "_sketch",
+    "_sketch_quantiles",
     "_steady_power",
     "_step_costs",
+    "_top_k",
 ]
 
 __version__: Final[str]
@@ -351,8 +370,12 @@ class Capacity:
 @final
 class _Space:
     def __new__(cls, axes: dict[str, Any]) -> _Space: ...
+    @staticmethod
+    def instruction_sets() -> list[str]: ...
     def axis_lengths(self) -> list[int]: ...
     def configuration(self, row: int) -> dict[str, Any]: ...
+    def kinds(self, columns: Sequence[str]) -> list[tuple[str, str, bool]]: ...
+    def names(self, column: str) -> list[str]: ...
     def layout(self, columns: Sequence[str], max_bytes: int) -> tuple[int, list[tuple[str, str, bool]]]: ...
     def run(
         self,
@@ -377,6 +400,60 @@ class _Space:
         num_threads: int,
         progress: _Progress | None,
     ) -> list[tuple[list[float], int]]: ...
+
+_SearchReport: TypeAlias = tuple[int, int, int, int]
+
+def _prefers_search(space: _Space, kept: int, objectives: Sequence[str]) -> bool: ...
+def _search_top_k(
+    space: _Space,
+    k: SupportsIndex,
+    by: str,
+    filters: Sequence[str],
+    num_threads: int,
+    progress: _Progress | None,
+) -> tuple[list[tuple[float, int]], _SearchReport]: ...
+def _search_pareto(
+    space: _Space,
+    objectives: Sequence[str],
+    filters: Sequence[str],
+    num_threads: int,
+    progress: _Progress | None,
+) -> tuple[list[tuple[list[float], int]], _SearchReport]: ...
+
+_Request: TypeAlias = tuple[list[str], tuple[int, int] | None, int, _Progress | None]
+_Row: TypeAlias = tuple[float, int]
+_Point: TypeAlias = tuple[list[float], int]
+_Arrays: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.bool_], list[NDArray[Any]]]
+_Cells: TypeAlias = list[tuple[int, int]]
+_Named: TypeAlias = tuple[str, NDArray[Any], list[str] | None, NDArray[np.bool_] | None, bool]
+
+_SKETCH_RELATIVE_ERROR: Final[float]
+
+@final
+class _Batches:
+    def __new__(cls, space: _Space, columns: Sequence[str], batch_rows: int, request: _Request) -> _Batches: ...
+    def next(self, progress: _Progress | None) -> _Arrays | None: ...
+    @property
+    def next_row(self) -> int: ...
+
+def _select(space: _Space, columns: Sequence[str], max_bytes: int, request: _Request) -> _Arrays: ...
+def _batches_stream(space: _Space, columns: Sequence[str], batch_rows: int, request: _Request) -> object: ...
+def _columns_stream(columns: Sequence[_Named], batch_rows: int) -> object: ...
+def _top_k(space: _Space, k: SupportsIndex, by: str, request: _Request) -> list[_Row]: ...
+def _pareto(space: _Space, objectives: Sequence[str], request: _Request) -> list[_Point]: ...
+def _join_top_k(k: int, by: str, results: Sequence[list[_Row]]) -> list[_Row]: ...
+def _join_pareto(objectives: Sequence[str], results: Sequence[list[_Point]]) -> list[_Point]: ...
+def _best_per_group(
+    space: _Space, k: SupportsIndex, by: str, group_by: Sequence[str], request: _Request
+) -> list[tuple[tuple[Any, ...], list[_Row]]]: ...
+def _counts(space: _Space, by: Sequence[str], request: _Request) -> list[tuple[tuple[Any, ...], int]]: ...
+def _histogram(
+    space: _Space, name: str, edges: Sequence[float], request: _Request
+) -> tuple[list[int], int, int, int]: ...
+def _sketch(space: _Space, name: str, request: _Request) -> tuple[_Cells, int]: ...
+def _sketch_quantiles(cells: _Cells, shares: Sequence[float]) -> list[float | None]: ...
+def _join_sketches(cells: Sequence[_Cells]) -> _Cells: ...
+def _quantiles(space: _Space, name: str, shares: Sequence[float], request: _Request) -> list[float | None]: ...
 
 _Counts: TypeAlias = NDArray[np.uint64]
 _Costs: TypeAlias = dict[str, NDArray[np.float64]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from roofsim import _core
@@ -138,7 +138,14 @@ def plan(
     if isinstance(accelerators, (str, Mapping, _core.Accelerator)) or hasattr(accelerators, "__fspath__"):
         accelerators = [accelerators]
     loaded = _core.Model.load(model)
+    if not isinstance(accelerators, Iterable):
+        raise SpecError("accelerators", repr(accelerators), "must be one or a sequence of accelerators")
+    if prices is not None and not isinstance(prices, Mapping):
+        raise SpecError("prices", repr(prices), "must map accelerator names to US dollars per device-hour")
     devices = [_core.Accelerator.load(device) for device in accelerators]
+    for field, formats in (("weight_dtypes", weight_dtypes), ("kv_cache_dtypes", kv_cache_dtypes)):
+        if formats is not None and not isinstance(formats, str) and len(list(formats)) == 0:
+            raise SpecError(field, repr(formats), "must name at least one format")
     kind = _common_kind(devices, prices, price_kind)
     offers = [(device, *price) for device, price in zip(devices, device_prices(devices, prices, kind), strict=True)]
     request: dict[str, Any] = {

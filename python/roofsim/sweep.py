@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Mapping
@@ -11,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim import _core
+from roofsim.arguments import integer, request, text, texts
+from roofsim.batches import named_columns
+from roofsim.columns import ROW, Columns
 from roofsim.errors import CountOverflowError, RoofsimError, SpecError
+from roofsim.identity import calibration_source, describe, differences
+from roofsim.reducing import ReducingSpace
+from roofsim.reductions import same_space
+from roofsim.search import SearchReport, searches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from roofsim.arguments import Rows
 
 __all__ = ["Columns", "Front", "SweepSpace", "TopK"]
 
@@ -49,70 +57,6 @@ _AXES: dict[str, Any] = {
 """All axes in row order with their values when none are given."""
 
 
-def num_threads(asked: int | None = None) -> int:
-    """Threads of a sweep: the argument, else ``ROOFSIM_NUM_THREADS``, else the CPUs this process may use."""
-    if asked is None:
-        text = os.environ.get("ROOFSIM_NUM_THREADS", "")
-        if not text:
-            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if not text.isascii() or not text.isdigit() or int(text) < 1:
-            raise SpecError("ROOFSIM_NUM_THREADS", text, "must be a whole number of at least 1")
-        return min(int(text), 1024)
-    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= 1024:
-        raise SpecError("num_threads", repr(asked), "must be a whole number between 1 and 1024")
-    return asked
-
-
-class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
-    """The result of a sweep: one masked array per column, rows in the order of the space.
-
-    A row that no engine would run is masked in every result column; its axes and its ``status`` stand. Numbers are
-    shared with the core without a copy; names (``bound``, ``status``, models) become fixed-width strings when
-    asked for.
-    """
-
-    def __init__(
-        self, columns: list[tuple[str, NDArray[Any], list[str] | None, bool]], null: NDArray[np.bool_]
-    ) -> None:
-        self._columns = {name: (array, names, nullable) for name, array, names, nullable in columns}
-        self._null = null
-
-    def __getitem__(self, name: str) -> np.ma.MaskedArray[Any, Any]:
-        if name not in self._columns:
-            raise KeyError(name)
-        array, names, nullable = self._columns[name]
-        values = array if names is None else np.asarray(names, dtype=np.str_)[array]
-        mask: Any = self._null if nullable and self._any_null else np.ma.nomask
-        if name == "usd_per_mtok":
-            mask = np.isnan(values)  # an unknown price is null too
-        return np.ma.MaskedArray(values, mask=mask, copy=False)
-
-    @functools.cached_property
-    def _any_null(self) -> bool:
-        return bool(self._null.any())
-
-    def codes(self, name: str) -> tuple[NDArray[np.uint32], list[str]]:
-        """Return a categorical column as codes and the names they stand for, without making strings."""
-        array, names, _ = self._columns[name]
-        if names is None:
-            raise SpecError("column", name, "is not categorical: it has no codes")
-        return array, list(names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the space."""
-        return len(self._null)
-
-    def __repr__(self) -> str:
-        return f"Columns({self.num_rows} rows: {', '.join(self)})"
-
-
 class _Rows:
     """Selected rows of a space, in order."""
 
@@ -135,20 +79,43 @@ class TopK(_Rows):
     ----------
     by : str
         The column.
+    k : int
+        Most rows that were asked for.
     values : list of float
         Its values.
     indices : list of int
         The rows.
+    report : SearchReport
+        What finding them took.
     """
 
-    def __init__(self, space: SweepSpace, by: str, rows: list[tuple[float, int]]) -> None:
+    def __init__(self, space: SweepSpace, by: str, k: int, rows: list[tuple[float, int]], report: SearchReport) -> None:
         super().__init__(space, [row for _, row in rows])
         self.by = by
+        self.k = k
+        self.report = report
         self.values = [value for value, _ in rows]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row's configuration with its value."""
         return [{**c, self.by: v} for c, v in zip(self.configurations(), self.values, strict=True)]
+
+    def merge(self, *others: TopK) -> TopK:
+        """Return the best rows of parts of one space that were searched apart (``rows=``).
+
+        Raises
+        ------
+        SpecError
+            The others are of another space, or by another column.
+        """
+        same_space("top_k", self._space, [other._space for other in others])
+        if different := [other.by for other in others if other.by != self.by]:
+            raise SpecError("by", different[0], f"results by the same column join, here {self.by}")
+        every = [self, *others]
+        k = min(one.k for one in every)
+        parts = [list(zip(one.values, one.indices, strict=True)) for one in every]
+        report = SearchReport.joined([one.report for one in every])
+        return TopK(self._space, self.by, k, _core._join_top_k(k, self.by, parts), report)
 
     def __repr__(self) -> str:
         best = f", best {self.values[0]:.6g}" if self.values else ""
@@ -166,11 +133,20 @@ class Front(_Rows):
         Their values.
     indices : list of int
         The rows.
+    report : SearchReport
+        What finding them took.
     """
 
-    def __init__(self, space: SweepSpace, objectives: tuple[str, ...], rows: list[tuple[list[float], int]]) -> None:
+    def __init__(
+        self,
+        space: SweepSpace,
+        objectives: tuple[str, ...],
+        rows: list[tuple[list[float], int]],
+        report: SearchReport,
+    ) -> None:
         super().__init__(space, [row for _, row in rows])
         self.objectives = objectives
+        self.report = report
         self.values = np.asarray([values for values, _ in rows], dtype=np.float64).reshape(len(rows), len(objectives))
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -178,11 +154,27 @@ class Front(_Rows):
         pairs = zip(self.configurations(), self.values, strict=True)
         return [{**c, **dict(zip(self.objectives, map(float, v), strict=True))} for c, v in pairs]
 
+    def merge(self, *others: Front) -> Front:
+        """Return the front of parts of one space that were searched apart (``rows=``).
+
+        Raises
+        ------
+        SpecError
+            The others are of another space, or over other objectives.
+        """
+        same_space("pareto", self._space, [other._space for other in others])
+        if different := [other.objectives for other in others if other.objectives != self.objectives]:
+            raise SpecError("objectives", different[0], f"fronts over the same objectives join, here {self.objectives}")
+        every = [self, *others]
+        parts = [list(zip(one.values.tolist(), one.indices, strict=True)) for one in every]
+        report = SearchReport.joined([one.report for one in every])
+        return Front(self._space, self.objectives, _core._join_pareto(list(self.objectives), parts), report)
+
     def __repr__(self) -> str:
         return f"Front({len(self)} rows over {', '.join(self.objectives)})"
 
 
-class SweepSpace:
+class SweepSpace(ReducingSpace):
     """A product of axes: every argument is one value or a sequence of values.
 
     Rows are numbered in the order of the arguments, the last varying fastest.
@@ -227,13 +219,41 @@ class SweepSpace:
             if name not in _AXES:
                 raise SpecError(name, repr(axes[name]), f"is no axis; the axes are {', '.join(_AXES)}")
         given = {**_AXES, **axes, "models": models, "accelerators": accelerators}
-        devices = given["accelerators"]
-        if isinstance(devices, (str, Mapping, os.PathLike, _core.Accelerator)):
-            devices = [devices]
-        devices = [_core.Accelerator.load(device) for device in devices]
-        given["accelerators"] = devices
+        # Whatever a path or a name stands for is read now: a pickled space needs no files.
+        given["models"] = [_core.Model.load(model) for model in _several("models", given["models"], _core.Model)]
+        devices = _several("accelerators", given["accelerators"], _core.Accelerator)
+        given["accelerators"] = devices = [_core.Accelerator.load(device) for device in devices]
+        calibrations = given["calibration"]
+        several = isinstance(calibrations, (list, tuple))
+        loaded = [calibration_source(one) for one in (calibrations if several else [calibrations])]
+        given["calibration"] = loaded if several else loaded[0]
         given["usd_per_hour"] = [price for price, _ in device_prices(devices, prices, "on-demand")]
+        self._axes = given
         self._space = _core._Space(given)
+
+    @classmethod
+    def _of(cls, axes: dict[str, Any]) -> SweepSpace:
+        space = cls.__new__(cls)
+        space._axes = axes
+        space._space = _core._Space(axes)
+        return space
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SweepSpace._of, (self._axes,)
+
+    def description(self) -> dict[str, str]:
+        """Write every axis down, models and devices with a hash of their contents: equal texts are equal rows."""
+        return describe(self._axes)
+
+    def differences(self, other: SweepSpace) -> str:
+        """Name the axes in which another space differs; empty where it is the same."""
+        return differences(self.description(), other.description())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SweepSpace) and self.description() == other.description()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.description().values()))
 
     @property
     def num_configurations(self) -> int:
@@ -252,24 +272,38 @@ class SweepSpace:
         position = index + total if index < 0 else index
         if not 0 <= position < total:
             raise IndexError(f"row {index} of a space of {total} rows")
+        if position >> 128:
+            raise CountOverflowError("index", index, "rows are numbered below 2^128")
         return self._space.configuration(position)
 
     def run(
         self,
-        columns: Sequence[str] = DEFAULT_COLUMNS,
+        columns: Sequence[str] | str = DEFAULT_COLUMNS,
         *,
+        where: Sequence[str] | str = (),
+        rows: Rows | None = None,
         max_bytes: int = MAX_BYTES,
+        out: Columns | None = None,
         progress: Callable[[int, int], object] | None = None,
         num_threads: int | None = None,
     ) -> Columns:
-        """Evaluate every row into columns.
+        """Evaluate rows into columns: all of them, or those that pass every filter.
 
         Parameters
         ----------
         columns
-            Names of results and axes; `roofsim.sweep.COLUMNS` lists them with units.
+            Names of results and axes; `roofsim.sweep.COLUMNS` lists them with units. ``row`` is the number of the row,
+            which the result has as `Columns.rows` anyway.
+        where
+            Conditions that must all hold, as in `top_k`. A row that no engine would run passes conditions on axes and
+            ``status``, and none on results.
+        rows
+            A range of row numbers; all rows by default.
         max_bytes
-            Refuse results larger than this.
+            Refuse results larger than this. A filtered result is refused when its rows pass the limit.
+        out
+            An earlier result of as many rows and the same columns, whose memory is overwritten and returned: the system
+            takes longer to hand out fresh memory than the sweep takes to fill it. Of whole spaces only.
         progress
             Called with (rows done, rows in all) from the calling thread; what it raises stops the sweep.
         num_threads
@@ -278,21 +312,40 @@ class SweepSpace:
         Raises
         ------
         SpecError
-            For an unknown column, or a result above ``max_bytes`` (with its size and the streaming alternatives).
+            For an unknown column, a result above ``max_bytes`` (with its size and the streaming alternatives), or an
+            ``out`` of other rows or columns.
         KeyboardInterrupt
             On Ctrl-C, within a tenth of a second.
         """
-        names = [columns] if isinstance(columns, str) else list(columns)
-        rows, layout = self._space.layout(names, max_bytes)
+        names = texts("columns", columns)
+        limit = integer("max_bytes", max_bytes, 0, (1 << 127) - 1)
+        asked = request(where, rows, num_threads, progress)
+        own = [name for name in names if name != ROW]
+        kinds = self._space.kinds(own)
+        codes = {name: self._space.names(name) for name, kind, _ in kinds if kind == "code"}
+        if asked[0] or rows is not None:
+            if out is not None:
+                raise SpecError("out", repr(out), "holds whole spaces: give neither where nor rows")
+            if not names:
+                raise SpecError("columns", "[]", "must name at least one column")
+            return named_columns(names, kinds, codes, _core._select(self._space, own, limit, asked))
+        # The status alone costs nothing where only the numbers of the rows are asked for.
+        count, _ = self._space.layout(own or ["status"] * len(names), limit)
         # NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
-        arrays: list[NDArray[Any]] = [np.empty(rows, dtype=_DTYPES[kind]) for _, kind, _ in layout]
-        null = np.empty(rows, dtype=np.bool_)
-        codes = self._space.run(names, arrays, null, _threads(num_threads), progress)
-        filled = [
-            (name, array, code if kind == "code" else None, nullable)
-            for (name, kind, nullable), array, code in zip(layout, arrays, codes, strict=True)
-        ]
-        return Columns(filled, null)
+        if out is None:
+            arrays: list[NDArray[Any]] = [np.empty(count, dtype=_DTYPES[kind]) for _, kind, _ in kinds]
+            null = np.empty(count, dtype=np.bool_)
+        else:
+            arrays, null = out._memory(count, names)
+        if own:
+            self._space.run(own, arrays, null, asked[2], asked[3])
+        else:
+            null[:] = False
+        numbers = np.arange(count, dtype=np.uint64) if ROW in names else np.empty(0, dtype=np.uint64)
+        found = named_columns(names, kinds, codes, (numbers, null, arrays))
+        if ROW not in names:
+            found._rows = None
+        return found
 
     def top_k(
         self,
@@ -300,45 +353,74 @@ class SweepSpace:
         *,
         by: str,
         where: Sequence[str] | str = (),
+        rows: Rows | None = None,
+        method: str = "auto",
         progress: Callable[[int, int], object] | None = None,
         num_threads: int | None = None,
     ) -> TopK:
         """Return the ``k`` best rows by a column among those that pass every filter.
 
         Each column knows which direction is better. Ties go to the lower row. Filters are ``column``, ``not column`` or
-        ``column OP value``, for example ``time_s <= 0.03``, ``fits``, ``bound == memory``.
+        ``column OP value``, for example ``time_s <= 0.03``, ``fits``, ``bound == memory``. ``rows`` is a range of row
+        numbers: results of parts join with `TopK.merge`.
+
+        ``method`` is ``scan`` (every row is evaluated), ``search`` (rows that provably do not matter are left out) or
+        ``auto``: whichever should be faster. The rows are the same; the result's ``report`` says what they took.
+        Parts of a space (``rows``) are scanned.
         """
-        rows = self._space.top_k(k, by, _texts(where), _threads(num_threads), progress)
-        return TopK(self, by, rows)
+        most = integer("k", k, 1, (1 << 64) - 1)
+        column, asked = text("by", by), request(where, rows, num_threads, progress)
+        if rows is not None:
+            report = SearchReport.of_part(method, asked[1])
+            return TopK(self, column, most, _core._top_k(self._space, most, column, asked), report)
+        if searches(method, self._space, most, [column]):
+            found, counts = _core._search_top_k(self._space, most, column, asked[0], asked[2], asked[3])
+            return TopK(self, column, most, found, SearchReport.of_search(counts))
+        found = self._space.top_k(most, column, asked[0], asked[2], asked[3])
+        return TopK(self, column, most, found, SearchReport.of_scan(self.num_configurations))
 
     def pareto(
         self,
         objectives: Sequence[str],
         *,
         where: Sequence[str] | str = (),
+        rows: Rows | None = None,
+        method: str = "auto",
         progress: Callable[[int, int], object] | None = None,
         num_threads: int | None = None,
     ) -> Front:
         """Return the rows that no other row beats in every objective (two to four columns), among those that pass.
 
-        Of rows that are equal in every objective the lowest stays.
+        Of rows that are equal in every objective the lowest stays. ``rows`` is a range of row numbers: fronts of parts
+        join with `Front.merge`. ``method`` is as in `top_k`.
         """
-        names = tuple(objectives)
-        rows = self._space.pareto(list(names), _texts(where), _threads(num_threads), progress)
-        return Front(self, names, rows)
+        names = texts("objectives", objectives)
+        asked = request(where, rows, num_threads, progress)
+        if rows is not None:
+            report = SearchReport.of_part(method, asked[1])
+            return Front(self, tuple(names), _core._pareto(self._space, names, asked), report)
+        if searches(method, self._space, 1, names):
+            found, counts = _core._search_pareto(self._space, names, asked[0], asked[2], asked[3])
+            return Front(self, tuple(names), found, SearchReport.of_search(counts))
+        found = self._space.pareto(names, asked[0], asked[2], asked[3])
+        return Front(self, tuple(names), found, SearchReport.of_scan(self.num_configurations))
 
     def __repr__(self) -> str:
         return f"SweepSpace({self.num_configurations} configurations)"
 
 
-_threads = num_threads
-
 COLUMNS: dict[str, tuple[str, str]] = {name: (direction, doc) for name, direction, doc in _core.COLUMNS}
 """Every column: which direction is better, and what it means with its unit."""
 
 
-def _texts(where: Sequence[str] | str) -> list[str]:
-    return [where] if isinstance(where, str) else list(where)
+def _several(field: str, value: Any, single: type) -> list[Any]:
+    """Return one value or several as a list."""
+    if isinstance(value, (str, Mapping, os.PathLike, single)):
+        return [value]
+    try:
+        return list(value)
+    except TypeError:
+        raise SpecError(field, repr(value), "must be one or a sequence of what can be loaded") from None
 
 
 def _catalogue_name(name: str) -> str:
@@ -354,6 +436,8 @@ def device_prices(
 ) -> list[tuple[float | None, str]]:
     """Price of a device-hour and its kind, one per device: the caller's own price first, else the typical one."""
     known = {device.name for device in devices}
+    if prices is not None and not isinstance(prices, Mapping):
+        raise SpecError("prices", repr(prices), "must map accelerator names to US dollars per device-hour")
     own: dict[str, float] = {}
     for name, price in (prices or {}).items():
         canonical = name if name in known else _catalogue_name(name)

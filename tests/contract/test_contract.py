@@ -274,9 +274,10 @@ def test_space(space):
     assert len(front) >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="columns are not an Arrow stream yet")
 def test_columns_are_an_arrow_stream(space):
-    assert hasattr(space.run(), "__arrow_c_stream__")
+    capsule = space.run().__arrow_c_stream__()
+    assert type(capsule).__name__ == "PyCapsule"
+    assert "arrow_array_stream" in repr(capsule)
 
 
 # --- plan and errors --------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def test_energy_of_a_step_adds_idle_arithmetic_and_traffic():
         ["energy_j"]
     )
     assert columns["energy_j"][0] == step.energy_j
-    assert columns["energy_j"].mask.tolist() == [False, True]
+    assert np.isnan(columns["energy_j"].data).tolist() == [False, True]
 
 
 def test_bars_widen_outside_what_was_measured_and_where_constants_are_borrowed():

@@ -244,6 +244,35 @@ def test_sweep_files_hold_the_columns(run, tmp_path):
         assert arrays["status"].tolist() == expected["status"].tolist()
 
 
+def test_sweep_groups_counts_and_histograms_equal_the_library(run):
+    space = rs.SweepSpace(**SPACE)
+    groups = space.best_per_group(["accelerator", "bound"], by="time_s", k=2, where="batch_size < 9")
+    words = ["--group-by", "accelerator,bound", "--by", "time_s", "--top-k", "2", "--where", "batch_size < 9"]
+    assert parsed(run, *SWEEP, *words)["rows"] == groups.to_dicts()
+    assert parsed(run, *SWEEP, "--count-by", "status,bound")["rows"] == space.counts(["status", "bound"]).to_dicts()
+    bars = space.histogram("time_s", 4, where="fits", log=True)
+    found = parsed(run, *SWEEP, "--histogram", "time_s", "--bins", "4", "--log", "--where", "fits")["rows"]
+    assert [row["count"] for row in found] == bars.counts.tolist()
+    assert [row["from"] for row in found] == bars.edges[:-1].tolist()
+
+
+def test_sweep_keeps_the_rows_that_pass(run):
+    found = parsed(run, *SWEEP, "--columns", "time_s,fits", "--where", "fits")["columns"]
+    expected = rs.SweepSpace(**SPACE).run(["time_s", "fits"], where="fits")
+    assert found["time_s"] == expected["time_s"].tolist()
+    assert found["fits"] == [True] * expected.num_rows
+
+
+def test_sweep_writes_parquet_and_goes_on_with_it(run, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = [*SWEEP, "--columns", "time_s,bound", "--where", "fits", "--output", str(tmp_path / "rows.parquet")]
+    answer(run, *words)
+    expected = rs.SweepSpace(**SPACE).run(["time_s"], where="fits")
+    assert parquet.read_table(tmp_path / "rows.parquet")["time_s"].to_pylist() == expected["time_s"].tolist()
+    answer(run, *words)
+    assert len(list((tmp_path / "rows.parquet").glob("*.parquet"))) == 1
+
+
 def test_sweep_ranges_include_their_stop(run):
     words = ["sweep", "-m", "llama-3.1-8b", "-a", "h100-sxm", "--context-tokens", "256:131072:256", "--top-k", "1"]
     assert parsed(run, *words)["num_configurations"] == 512
@@ -274,7 +303,11 @@ REFUSED = [
     (["sweep", *ON_8B, "--batch-size", "1:9:0"], "batch_size = 1:9:0: "),
     (["sweep", *ON_8B, "--batch-size", "many"], "batch_size = many: "),
     (["sweep", *ON_8B, "--gpu-memory-utilization", "half"], "gpu_memory_utilization = half: "),
-    (["sweep", *ON_8B, "--where", "fits"], "where = fits: "),
+    (["sweep", *ON_8B, "--where", "speed > 1"], "where = "),
+    (["sweep", *ON_8B, "--group-by", "bound", "--pareto", "time_s,mfu"], "group_by = bound: "),
+    (["sweep", *ON_8B, "--count-by", "time_s"], "group_by = time_s: "),
+    (["sweep", *ON_8B, "--histogram", "bound"], "column = bound: "),
+    (["sweep", *ON_8B, "--top-k", "1", "--output", "x.parquet"], "output = x.parquet: "),
     (["sweep", *ON_8B, "--top-k", "1", "--where", "speed > 1"], "where = "),
     (["sweep", *ON_8B, "--top-k", "1", "--pareto", "time_s"], "pareto = time_s: "),
     (["sweep", *ON_8B, "--output", "rows.txt"], "output = rows.txt: "),

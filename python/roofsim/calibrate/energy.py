@@ -47,9 +47,9 @@ def steady_power(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) ->
 
 
 def power_of_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> dict[str, float] | None:
-    """Return the powers that bring the energy of measured steps closest, in relative error, at the idle power measured.
+    """Return the powers that bring the energy of measured steps closest, in relative error, at the idle one.
 
-    A steady read and a steady GEMM alone miss the kernels of a step by 7 to 11%. None where too few steps were measured.
+    A steady read and a steady GEMM alone miss a step's kernels by 7 to 11%. None where too few steps were measured.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -239,7 +239,7 @@ def calibrate(
 
 
 def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> list[str]:
-    """Return the constants that these steps say nothing about: of unbroken load, and of mixtures where there are none."""
+    """Return the constants that these steps say nothing about: of unbroken load, of mixtures where there are none."""
     mixtures = any(bool(np.any(one.labels == "moe")) for one in steps)
     paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
     return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
@@ -266,7 +266,7 @@ def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple
             skipped.append(f"{one.name}: one model, of which none can be left out")
             continue
         try:
-            kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
+            kept.append(cast("StepObservations", drop_below_ideal(one, costs(bound, one)["ideal_s"])))
         except UnsupportedError as error:
             skipped.append(f"{one.name}: {error}")
     return kept, skipped

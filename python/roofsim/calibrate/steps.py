@@ -36,8 +36,8 @@ class StepObservations(Observations):
     models
         What was measured, cut to the layers that fitted.
     sustained_s
-        Seconds a step under about a second of unbroken load; NaN where it was not measured, or where the host's launches
-        set the pace.
+        Seconds a step under about a second of unbroken load; NaN where it was not measured, or where the host's
+        launches set the pace.
     energy_j
         Measured joules a step under that load; NaN likewise.
     """

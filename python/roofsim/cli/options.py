@@ -30,7 +30,12 @@ KvOption = Annotated[
     typer.Option("--kv-cache-dtype", help="Storage of the KV cache; auto is as published.", rich_help_panel=FORMATS),
 ]
 CalibrationOption = Annotated[
-    str, typer.Option("--calibration", help="calibrated, sustained (unbroken load), ideal, or a calibration file (.json).", rich_help_panel=LAWS)
+    str,
+    typer.Option(
+        "--calibration",
+        help="calibrated, sustained (unbroken load), ideal, or a calibration file (.json).",
+        rich_help_panel=LAWS,
+    ),
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="ideal or vllm.", rich_help_panel=LAWS)]
 UtilizationOption = Annotated[

@@ -96,7 +96,9 @@ def plan(
     ] = "runtime",
     calibration: Annotated[
         str | None,
-        typer.Option(help="calibrated (the default), sustained, ideal, or a calibration file (.json).", rich_help_panel=LAWS),
+        typer.Option(
+            help="calibrated (the default), sustained, ideal, or a calibration file (.json).", rich_help_panel=LAWS
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help="ideal or vllm.", rich_help_panel=LAWS)] = "ideal",
     rows: Annotated[int, typer.Option(help="Most rows of the table.", rich_help_panel=shared.OUTPUT, min=1)] = 10,

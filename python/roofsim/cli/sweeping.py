@@ -12,7 +12,7 @@ from rich.text import Text
 import roofsim
 from roofsim.cli import options as shared
 from roofsim.cli.display import Column, note_dropped, print_json, print_table, significant, stdout
-from roofsim.cli.table_file import check_path, write
+from roofsim.cli.table_file import check_path, is_parquet, write
 from roofsim.errors import SpecError
 from roofsim.sweep import COLUMNS, DEFAULT_COLUMNS
 
@@ -64,11 +64,29 @@ def sweep(
         Names | None,
         typer.Option(help="Condition, like 'time_s <= 0.03' or fits; repeat for more.", rich_help_panel=ANSWER),
     ] = None,
+    group_by: Annotated[
+        Names | None,
+        typer.Option(help="Keep the best rows of each group of these columns (--by, --top-k).", rich_help_panel=ANSWER),
+    ] = None,
+    count_by: Annotated[
+        Names | None, typer.Option(help="Count rows by the values of these columns.", rich_help_panel=ANSWER)
+    ] = None,
+    histogram: Annotated[
+        str | None, typer.Option(help="Count rows by where this column's value lies.", rich_help_panel=ANSWER)
+    ] = None,
+    bins: Annotated[int, typer.Option(help="Bins of --histogram.", rich_help_panel=ANSWER)] = 10,
+    log: Annotated[bool, typer.Option("--log", help="Bins in ratio.", rich_help_panel=ANSWER)] = False,
     columns: Annotated[
         Names | None, typer.Option(help="Result columns of a full sweep; ? lists them.", rich_help_panel=ANSWER)
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Write to a .csv or .npz file.", rich_help_panel=ANSWER)
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write to a .csv or .npz file, or into a .parquet directory, which a stopped run continues.",
+            rich_help_panel=ANSWER,
+        ),
     ] = None,
     rows: Annotated[int, typer.Option(help="Most rows to print.", rich_help_panel=shared.OUTPUT, min=1)] = 20,
     num_threads: Annotated[
@@ -76,7 +94,7 @@ def sweep(
     ] = None,
     as_json: shared.JsonOption = False,
 ) -> None:
-    """Evaluate every combination of axes: the best rows, the Pareto front, or all of them into a file.
+    """Evaluate every combination of axes: the best rows, the Pareto front, groups, counts, or all rows into a file.
 
     Rows that no engine would run carry their reason in `status` and never rank. Ctrl-C stops at once (exit code 130).
     """
@@ -85,10 +103,19 @@ def sweep(
         return
     if output is not None:
         check_path(output)
-    if top_k is not None and pareto:
-        raise SpecError("pareto", ",".join(pareto), "give either --top-k or --pareto")
-    if where and top_k is None and not pareto:
-        raise SpecError("where", where[0], "filters belong to --top-k or --pareto; a full sweep keeps every row")
+    answers = {
+        "top_k": "" if top_k is None or group_by else str(top_k),
+        "pareto": ",".join(pareto or []),
+        "group_by": ",".join(group_by or []),
+        "count_by": ",".join(count_by or []),
+        "histogram": histogram or "",
+    }
+    given = [name for name, value in answers.items() if value]
+    if len(given) > 1:
+        flags = " or ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SpecError(given[1], answers[given[1]], f"give either {flags}")
+    if given and is_parquet(output):
+        raise SpecError("output", output, f"holds the rows of a full sweep; --{given[0].replace('_', '-')} keeps few")
     counted = {
         "batch_size": batch_size,
         "context_tokens": context_tokens,
@@ -116,13 +143,31 @@ def sweep(
         shared.words(models), shared.words(accelerators), prices=shared.prices(price) if price else None, **axes
     )
     varying = _varying(axes, shared.words(models), shared.words(accelerators))
-    if top_k is None and not pareto:
+    filters = where or []
+    if not given:
         asked = shared.words(columns) if columns else list(DEFAULT_COLUMNS)
-        _full(space, list(dict.fromkeys([*varying, *asked])), output, rows, num_threads, as_json)
+        _full(space, list(dict.fromkeys([*varying, *asked])), filters, output, rows, num_threads, as_json)
+        return
+    if count_by or histogram:
+        with _progress(space) as tick:
+            if histogram:
+                bars = space.histogram(histogram, bins, log=log, where=filters, progress=tick, num_threads=num_threads)
+                groups_found, names = histogram_rows(bars), ["from", "to", "count"]
+            else:
+                names = shared.words(count_by or [])
+                groups_found = space.counts(names, where=filters, progress=tick, num_threads=num_threads).to_dicts()
+                names = [*names, "count"]
+        _reduced(space, groups_found, names, output, rows, as_json, unit="groups")
         return
     with _progress(space) as tick:
-        found: roofsim.TopK | roofsim.Front
-        if top_k is not None:
+        found: roofsim.TopK | roofsim.Front | roofsim.Groups
+        if group_by:
+            groups = shared.words(group_by)
+            found = space.best_per_group(
+                groups, by=by, k=1 if top_k is None else top_k, where=filters, progress=tick, num_threads=num_threads
+            )
+            results = [*(name for name in groups if name not in varying), by]
+        elif top_k is not None:
             best = space.top_k(top_k, by=by, where=where or (), progress=tick, num_threads=num_threads)
             found, results = best, [by]
         else:
@@ -160,10 +205,21 @@ def _progress(space: roofsim.SweepSpace) -> Iterator[Callable[[int, int], None] 
 
 
 def _full(
-    space: roofsim.SweepSpace, names: Names, output: str | None, rows: int, num_threads: int | None, as_json: bool
+    space: roofsim.SweepSpace,
+    names: Names,
+    where: Names,
+    output: str | None,
+    rows: int,
+    num_threads: int | None,
+    as_json: bool,
 ) -> None:
+    if output is not None and is_parquet(output):
+        with _progress(space) as tick:
+            parts = space.write_parquet(output, names, where=where, progress=tick, num_threads=num_threads)
+        _written(output, parts.num_rows, f", {parts.resumed:,} configurations of them earlier" if parts.resumed else "")
+        return
     with _progress(space) as tick:
-        found = space.run(names, progress=tick, num_threads=num_threads)
+        found = space.run(names, where=where, progress=tick, num_threads=num_threads)
     if output is not None:
         write(output, {name: found[name] for name in found})
         _written(output, found.num_rows)
@@ -175,12 +231,29 @@ def _full(
     heads = [found[name][:shown].tolist() for name in names]
     _print(console, names, [list(row) for row in zip(*heads, strict=True)])
     if shown < found.num_rows:
-        left = f"{found.num_rows - shown:,} more rows (--rows, --output file.csv or .npz, --top-k, --pareto)."
+        left = f"{found.num_rows - shown:,} more rows (--rows, --output file.csv, .npz or .parquet, --top-k, --pareto)."
         console.print(Text(left, style="dim"))
 
 
+def histogram_rows(found: roofsim.Histogram) -> list[dict[str, Any]]:
+    """Write a histogram as rows: what lies below and above the edges, and what has no value, where there is any."""
+    edges = found.edges.tolist()
+    rows = [
+        {"from": low, "to": high, "count": count}
+        for low, high, count in zip(edges, edges[1:], found.counts.tolist(), strict=False)
+    ]
+    outside = [(None, edges[0], found.below), (edges[-1], None, found.above), (None, None, found.null)]
+    return rows + [{"from": low, "to": high, "count": count} for low, high, count in outside if count]
+
+
 def _reduced(
-    space: roofsim.SweepSpace, found: list[dict[str, Any]], names: Names, output: str | None, rows: int, as_json: bool
+    space: roofsim.SweepSpace,
+    found: list[dict[str, Any]],
+    names: Names,
+    output: str | None,
+    rows: int,
+    as_json: bool,
+    unit: str = "rows",
 ) -> None:
     if output is not None:
         write(output, {name: [row[name] for row in found] for name in (found[0] if found else names)})
@@ -196,12 +269,14 @@ def _reduced(
         _print(console, names, [[row[name] for name in names] for row in shown])
         hidden = len(found) - len(shown)
         of = f"{len(found):,} of {space.num_configurations:,} configurations"
+        if unit != "rows":
+            of = f"{len(found):,} {unit} of {space.num_configurations:,} configurations"
         console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
 
 
 def _print(console: Console, names: Names, rows: list[list[Any]]) -> None:
     # Axes and the first result must stay; of the other results the last leaves first.
-    first = next((position for position, name in enumerate(names) if COLUMNS[name][1] != "Axis."), 0)
+    first = next((position for position, name in enumerate(names) if COLUMNS.get(name, ("", ""))[1] != "Axis."), 0)
     columns = []
     for position, name in enumerate(names):
         words = any(isinstance(row[position], str) for row in rows)
@@ -235,8 +310,8 @@ def _cell(value: Any) -> str:
     return significant(value, 4) if isinstance(value, float) else str(value)
 
 
-def _written(output: str, num_rows: int) -> None:
-    Console(stderr=True, highlight=False).print(Text(f"{num_rows:,} rows written to {output}"))
+def _written(output: str, num_rows: int, earlier: str = "") -> None:
+    Console(stderr=True, highlight=False).print(Text(f"{num_rows:,} rows written to {output}{earlier}"))
 
 
 def _list_columns(as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Columns to a file: CSV for spreadsheets, npz for NumPy."""
+"""Columns to a file: CSV for spreadsheets, npz for NumPy; which paths can be written."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 65_536
 
 
+def is_parquet(output: str | None) -> bool:
+    """Whether the rows go into a directory of Parquet files."""
+    return output is not None and Path(output).suffix.lower() == ".parquet"
+
+
 def check_path(output: str) -> None:
     """Refuse a file that could not be written, before any work.
 
     Raises
     ------
     SpecError
-        An ending other than ``.csv`` and ``.npz``, or a directory that does not exist.
+        An ending other than ``.csv``, ``.npz`` and ``.parquet``, or a directory that does not exist.
     """
     path = Path(output)
-    if path.suffix.lower() not in (".csv", ".npz"):
-        raise SpecError("output", output, "must end in .csv or .npz")
+    if path.suffix.lower() not in (".csv", ".npz", ".parquet"):
+        raise SpecError("output", output, "must end in .csv, .npz or .parquet")
     if not path.parent.is_dir():
         raise SpecError("output", output, "its directory does not exist")
 

@@ -134,7 +134,7 @@ def _quick_choice(observed: Observations) -> NDArray[np.bool_]:
     for each in members:
         rng.shuffle(each)
     rng.shuffle(members)
-    wanted, chosen = max(8, round(QUICK_SHARE * len(observed))), np.zeros(len(observed), bool)
+    wanted, chosen = max(20, round(QUICK_SHARE * len(observed))), np.zeros(len(observed), bool)
     while wanted and any(members):
         for each in members:
             if each and wanted:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from roofsim import Accelerator
-from roofsim.calibrate.observations import Observations
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import StepObservations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from roofsim import Accelerator
+    from roofsim.calibrate.observations import Observations
 
 __all__ = ["UnderLoad", "under_load"]
 

@@ -138,8 +138,9 @@ def _under_load(device: DeviceAccuracy) -> list[str]:
     return [
         "### Unbroken load",
         "",
-        "Steps also measured over about a second without a pause, at the power limit, against the default calibration (short runs)",
-        "and `sustained`. Steps too short for the host to launch them as fast as they run are left out. Fitted to these points.",
+        "Steps also measured over about a second without a pause, at the power limit, against the default calibration",
+        "(short runs) and `sustained`. Steps shorter than the host takes to launch them are left out. Power and the",
+        "sustained rate are fitted to these points.",
         "",
         *_table(heads, rows),
     ]
@@ -166,7 +167,8 @@ def _device(device: DeviceAccuracy, pictures: str | None) -> list[str]:
             "### Power",
             "",
             f"Idle {p['idle_w']:.0f} W; beyond it {p['compute_w']:.0f} W for arithmetic at the datasheet peak and "
-            f"{p['memory_w']:.0f} W for memory traffic at the datasheet bandwidth (a steady read and a steady GEMM).",
+            f"{p['memory_w']:.0f} W for memory traffic at the datasheet bandwidth (idle measured, the rest by the",
+            "joules of steps where enough were measured, else by a steady read and a steady GEMM).",
             "",
         ]
     return lines

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use roofsim_core::calibration::Calibration;
-use roofsim_core::format::WeightFormat;
+use roofsim_core::format::{ComputeDType, KvFormat, WeightFormat};
 use roofsim_core::hardware::Accelerator;
 use roofsim_core::ops::attention::AttentionShape;
 use roofsim_core::ops::moe::GroupedShape;
@@ -13,7 +13,7 @@ use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, Ge
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::Request;
 
-use crate::arguments::{compute_dtype, count, count_or, number};
+use crate::arguments::{Word, compute_dtype, count, count_or, number};
 use crate::calibration::{PyCalibration, choose};
 use crate::cost::PyOpCost;
 use crate::error::{IntoPython, spec};
@@ -111,9 +111,9 @@ impl PyAccelerator {
     /// ------
     /// SpecError
     ///     The kind does not exist.
-    #[pyo3(signature = (kind = "on-demand"))]
-    fn usd_per_hour(&self, kind: &str) -> PyResult<Option<f64>> {
-        self.inner.usd_per_hour(kind).python()
+    #[pyo3(signature = (kind = Word::from("on-demand")), text_signature = "($self, kind='on-demand')")]
+    fn usd_per_hour(&self, kind: Word) -> PyResult<Option<f64>> {
+        self.inner.usd_per_hour(kind.text("price_kind")?).python()
     }
 
     /// Read the JSON text of a spec.
@@ -123,10 +123,8 @@ impl PyAccelerator {
     /// SpecError
     ///     As the class.
     #[staticmethod]
-    fn from_json(text: &str) -> PyResult<Self> {
-        let inner = Arc::new(Accelerator::from_json(text).python()?);
-        let calibration = Arc::new(Calibration::default_for(&inner));
-        Ok(Self { inner, calibration })
+    fn from_json(text: Word) -> PyResult<Self> {
+        Self::parse(text.text("text")?)
     }
 
     /// JSON text of the spec that `from_json` reads back equal; the calibration is not part of it.
@@ -237,9 +235,9 @@ impl PyAccelerator {
     /// >>> import roofsim as rs
     /// >>> round(rs.Accelerator.load("h100-sxm").balance("bf16"), 1)
     /// 295.2
-    #[pyo3(signature = (dtype = "bf16"))]
-    fn balance(&self, dtype: &str) -> PyResult<f64> {
-        self.inner.balance(compute_dtype("dtype", dtype)?).python()
+    #[pyo3(signature = (dtype = Word::from("bf16")), text_signature = "($self, dtype='bf16')")]
+    fn balance(&self, dtype: Word) -> PyResult<f64> {
+        self.inner.balance(compute_dtype("dtype", dtype.text("dtype")?)?).python()
     }
 
     /// Cost of a matrix product: m rows times an n by k weight, at burst rates.
@@ -277,17 +275,18 @@ impl PyAccelerator {
     /// >>> op = h100.gemm(m=8192, n=8192, k=8192)
     /// >>> op.flops, op.bytes, op.bound
     /// (1099511627776.0, 402653184.0, 'compute')
-    #[pyo3(signature = (*, m, n, k, dtype = "bf16", weight_dtype = None))]
+    #[pyo3(signature = (*, m, n, k, dtype = Word::from("bf16"), weight_dtype = None),
+           text_signature = "($self, *, m, n, k, dtype='bf16', weight_dtype=None)")]
     fn gemm(
         &self,
         m: &Bound<'_, PyAny>,
         n: &Bound<'_, PyAny>,
         k: &Bound<'_, PyAny>,
-        dtype: &str,
-        weight_dtype: Option<&str>,
+        dtype: Word,
+        weight_dtype: Option<Word>,
     ) -> PyResult<PyOpCost> {
         let (m, n, k) = (dimension("m", m)?, dimension("n", n)?, dimension("k", k)?);
-        let (format, dtype) = stored(dtype, weight_dtype)?;
+        let (format, dtype) = stored(&dtype, weight_dtype.as_ref())?;
         let op = GemmOp::new(&self.machine(), n, k, format, dtype).python()?;
         Ok(self.cost("gemm", op.cost(m)))
     }
@@ -336,7 +335,10 @@ impl PyAccelerator {
     /// >>> h100.attention(query_tokens=4096, **shape).flops  # 2 x 64 x (128 + 128) x 4096 x 4097 / 2
     /// 274945015808.0
     #[pyo3(signature = (*, batch_size, query_tokens, context_tokens, num_heads, num_kv_heads, head_dim,
-                        v_head_dim = None, dtype = "bf16", kv_cache_dtype = "bf16", sliding_window = None))]
+                        v_head_dim = None, dtype = Word::from("bf16"), kv_cache_dtype = Word::from("bf16"),
+                        sliding_window = None),
+           text_signature = "($self, *, batch_size, query_tokens, context_tokens, num_heads, num_kv_heads, head_dim, \
+                             v_head_dim=None, dtype='bf16', kv_cache_dtype='bf16', sliding_window=None)")]
     #[expect(clippy::too_many_arguments, reason = "the shape of attention")]
     fn attention(
         &self,
@@ -347,8 +349,8 @@ impl PyAccelerator {
         num_kv_heads: &Bound<'_, PyAny>,
         head_dim: &Bound<'_, PyAny>,
         v_head_dim: Option<&Bound<'_, PyAny>>,
-        dtype: &str,
-        kv_cache_dtype: &str,
+        dtype: Word,
+        kv_cache_dtype: Word,
         sliding_window: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyOpCost> {
         let heads = dimension("num_heads", num_heads)?;
@@ -370,8 +372,8 @@ impl PyAccelerator {
             v_head_dim: v_head_dim.map_or(Ok(head_dim), |v| small("v_head_dim", v))?,
             span,
             latent: None,
-            dtype: compute_dtype("dtype", dtype)?,
-            kv_format: roofsim_core::format::KvFormat::parse("kv_cache_dtype", kv_cache_dtype).python()?,
+            dtype: compute_dtype("dtype", dtype.text("dtype")?)?,
+            kv_format: KvFormat::parse("kv_cache_dtype", kv_cache_dtype.text("kv_cache_dtype")?).python()?,
             fixed_bytes: 0,
         };
         let batch = dimension("batch_size", batch_size)?;
@@ -421,8 +423,10 @@ impl PyAccelerator {
     /// >>> op = h100.grouped_gemm(num_tokens=16, num_experts=8, experts_per_token=2, n=14336, k=4096)
     /// >>> op.flops, op.bound
     /// (3758096384.0, 'memory')
-    #[pyo3(signature = (*, num_tokens, num_experts, experts_per_token, n, k, dtype = "bf16", weight_dtype = None,
-                        active_experts = None))]
+    #[pyo3(signature = (*, num_tokens, num_experts, experts_per_token, n, k, dtype = Word::from("bf16"),
+                        weight_dtype = None, active_experts = None),
+           text_signature = "($self, *, num_tokens, num_experts, experts_per_token, n, k, dtype='bf16', \
+                             weight_dtype=None, active_experts=None)")]
     #[expect(clippy::too_many_arguments, reason = "the shape of a grouped GEMM")]
     fn grouped_gemm(
         &self,
@@ -431,11 +435,11 @@ impl PyAccelerator {
         experts_per_token: &Bound<'_, PyAny>,
         n: &Bound<'_, PyAny>,
         k: &Bound<'_, PyAny>,
-        dtype: &str,
-        weight_dtype: Option<&str>,
+        dtype: Word,
+        weight_dtype: Option<Word>,
         active_experts: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyOpCost> {
-        let (format, dtype) = stored(dtype, weight_dtype)?;
+        let (format, dtype) = stored(&dtype, weight_dtype.as_ref())?;
         let num_experts = dimension("num_experts", num_experts)?;
         let active_experts = match active_experts.filter(|a| !a.is_none()) {
             None => None,
@@ -538,11 +542,11 @@ impl PyAccelerator {
     #[pyo3(signature = (kind, *, num_bytes, num_devices))]
     fn collective(
         &self,
-        kind: &str,
+        kind: Word,
         num_bytes: &Bound<'_, PyAny>,
         num_devices: &Bound<'_, PyAny>,
     ) -> PyResult<PyOpCost> {
-        let kind = Collective::parse("kind", kind).python()?;
+        let kind = Collective::parse("kind", kind.text("kind")?).python()?;
         let devices = count_or("num_devices", Some(num_devices), 0)?;
         let bytes = number("num_bytes", num_bytes)?;
         if !(0.0..9e15).contains(&bytes) {
@@ -592,10 +596,12 @@ fn limit_heads(heads: u64) -> PyResult<u64> {
 }
 
 /// Storage of the weight and operand type: without `weight_dtype` the weight is stored as it is multiplied.
-pub(crate) fn stored(
-    dtype: &str,
-    weight_dtype: Option<&str>,
-) -> PyResult<(WeightFormat, roofsim_core::format::ComputeDType)> {
+fn stored(dtype: &Word, weight_dtype: Option<&Word>) -> PyResult<(WeightFormat, ComputeDType)> {
+    stored_as(dtype.text("dtype")?, weight_dtype.map(|name| name.text("weight_dtype")).transpose()?)
+}
+
+/// As [`stored`], of plain text.
+pub(crate) fn stored_as(dtype: &str, weight_dtype: Option<&str>) -> PyResult<(WeightFormat, ComputeDType)> {
     let compute = compute_dtype("dtype", dtype)?;
     let format = match weight_dtype {
         Some(name) => WeightFormat::parse("weight_dtype", name).python()?,
@@ -615,7 +621,13 @@ impl PyAccelerator {
 
     fn read(py: Python<'_>, source: Option<&Bound<'_, PyAny>>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let read = py.import("roofsim.catalog")?.getattr("accelerator_text")?;
-        Self::from_json(&read.call1((source, fields))?.extract::<String>()?)
+        Self::parse(&read.call1((source, fields))?.extract::<String>()?)
+    }
+
+    fn parse(text: &str) -> PyResult<Self> {
+        let inner = Arc::new(Accelerator::from_json(text).python()?);
+        let calibration = Arc::new(Calibration::default_for(&inner));
+        Ok(Self { inner, calibration })
     }
 
     fn machine(&self) -> Machine<'_> {

@@ -28,7 +28,9 @@ pub(crate) fn count_or(field: &str, value: Option<&Bound<'_, PyAny>>, default: u
 
 /// A finite number.
 pub(crate) fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let number = if value.is_instance_of::<PyBool>() { None } else { value.extract::<f64>().ok() };
+    // NumPy's booleans turn into floats without complaint.
+    let flag = value.is_instance_of::<PyBool>() || value.get_type().name().is_ok_and(|name| name == "bool");
+    let number = if flag { None } else { value.extract::<f64>().ok() };
     number.filter(|x| x.is_finite()).ok_or_else(|| spec(field, shown(value), "must be a finite number"))
 }
 
@@ -37,6 +39,41 @@ pub(crate) fn text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     match value.cast::<PyString>() {
         Ok(text) => Ok(text.to_string_lossy().into_owned()),
         Err(_) => Err(spec(field, shown(value), "must be a string")),
+    }
+}
+
+/// An argument that must be a string: what else was given is refused under its own name, not as a `TypeError`.
+pub(crate) enum Word {
+    /// A string.
+    Text(String),
+    /// Something else, as shown.
+    Other(String),
+}
+
+impl From<&str> for Word {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Word {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(match value.cast::<PyString>() {
+            Ok(text) => Self::Text(text.to_string_lossy().into_owned()),
+            Err(_) => Self::Other(shown(&value)),
+        })
+    }
+}
+
+impl Word {
+    /// The string, or a refusal that names the field.
+    pub(crate) fn text(&self, field: &str) -> PyResult<&str> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Other(shown) => Err(spec(field, shown, "must be a string")),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use roofsim_core::ops::{AttentionOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::{Batch, Request};
 
-use crate::accelerator::{PyAccelerator, stored};
+use crate::accelerator::{PyAccelerator, stored_as};
 use crate::deployment::PyDeployment;
 use crate::error::{IntoPython, spec};
 
@@ -70,7 +70,7 @@ pub(crate) fn gemm_costs<'py>(
     weight_dtype: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let [m, n, k] = columns([("m", &m), ("n", &n), ("k", &k)])?;
-    let (format, dtype) = stored(dtype, weight_dtype)?;
+    let (format, dtype) = stored_as(dtype, weight_dtype)?;
     let machine = machine(accelerator);
     let mut op: Option<GemmOp> = None;
     let mut costs = Vec::with_capacity(m.len());
@@ -165,7 +165,7 @@ pub(crate) fn grouped_gemm_costs<'py>(
         ("k", &k),
         ("active_experts", active_experts.as_ref().unwrap_or(&num_experts)),
     ])?;
-    let (format, dtype) = stored(dtype, weight_dtype)?;
+    let (format, dtype) = stored_as(dtype, weight_dtype)?;
     let machine = machine(accelerator);
     let mut costs = Vec::with_capacity(columns[0].len());
     for row in 0..columns[0].len() {

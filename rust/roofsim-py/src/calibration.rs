@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyType};
 use roofsim_core::calibration::{Calibration, Constant};
 use roofsim_core::hardware::Accelerator;
 
+use crate::arguments::Word;
 use crate::error::IntoPython;
 
 /// Which law with which constants stands for a device, a kernel library and a dtype.
@@ -48,7 +49,7 @@ impl PyCalibration {
     #[classmethod]
     fn load(_cls: &Bound<'_, PyType>, py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Self> {
         let read = py.import("roofsim.catalog")?.getattr("read_calibration")?;
-        Self::from_json(&read.call1((source,))?.extract::<String>()?)
+        Self::from_json(Word::Text(read.call1((source,))?.extract()?))
     }
 
     /// Read JSON text as `to_json` writes it.
@@ -58,8 +59,8 @@ impl PyCalibration {
     /// SpecError
     ///     As `Calibration.load`.
     #[staticmethod]
-    fn from_json(text: &str) -> PyResult<Self> {
-        Ok(Self { inner: Arc::new(Calibration::from_json(text).python()?) })
+    fn from_json(text: Word) -> PyResult<Self> {
+        Ok(Self { inner: Arc::new(Calibration::from_json(text.text("calibration")?).python()?) })
     }
 
     /// JSON text that `from_json` reads back equal.

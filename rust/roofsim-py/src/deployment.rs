@@ -10,7 +10,7 @@ use roofsim_core::parallel::Layout;
 use roofsim_core::workload::{Batch, Request};
 
 use crate::accelerator::PyAccelerator;
-use crate::arguments::{count, count_or, kv_format, number, shown, weight_format};
+use crate::arguments::{Word, count, count_or, kv_format, number, shown, weight_format};
 use crate::calibration::{PyCalibration, choose};
 use crate::capacity::PyCapacity;
 use crate::cost::PyStepCost;
@@ -55,7 +55,10 @@ impl PyDeployment {
     #[new]
     #[pyo3(signature = (model, accelerator, *, tensor_parallel_size = None, pipeline_parallel_size = None,
                         data_parallel_size = None, expert_parallel_size = None, weight_dtype = None,
-                        kv_cache_dtype = None, calibration = None, engine = "ideal"))]
+                        kv_cache_dtype = None, calibration = None, engine = Word::from("ideal")),
+           text_signature = "(model, accelerator, *, tensor_parallel_size=None, pipeline_parallel_size=None, \
+                             data_parallel_size=None, expert_parallel_size=None, weight_dtype=None, \
+                             kv_cache_dtype=None, calibration=None, engine='ideal')")]
     #[expect(clippy::too_many_arguments, reason = "every one is a choice of the operator")]
     fn new(
         py: Python<'_>,
@@ -68,7 +71,7 @@ impl PyDeployment {
         weight_dtype: Option<&Bound<'_, PyAny>>,
         kv_cache_dtype: Option<&Bound<'_, PyAny>>,
         calibration: Option<&Bound<'_, PyAny>>,
-        engine: &str,
+        engine: Word,
     ) -> PyResult<Self> {
         let model = PyModel::coerce(py, model)?;
         let accelerator = PyAccelerator::coerce(py, accelerator)?;
@@ -87,7 +90,7 @@ impl PyDeployment {
             layout,
             weight_format: weight_format(weight_dtype)?,
             kv_format: kv_format(kv_cache_dtype)?,
-            engine: Engine::parse("engine", engine).python()?,
+            engine: Engine::parse("engine", engine.text("engine")?).python()?,
         }
         .compile()
         .python()?;
@@ -332,11 +335,13 @@ impl PyDeployment {
     /// >>> room = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4).capacity()
     /// >>> room.fits, room.max_sequences(4096)
     /// (True, 121)
-    #[pyo3(signature = (mode = "ideal", gpu_memory_utilization = None, block_size = None,
-                        max_num_batched_tokens = None, max_num_seqs = None))]
+    #[pyo3(signature = (mode = Word::from("ideal"), gpu_memory_utilization = None, block_size = None,
+                        max_num_batched_tokens = None, max_num_seqs = None),
+           text_signature = "($self, mode='ideal', gpu_memory_utilization=None, block_size=None, \
+                             max_num_batched_tokens=None, max_num_seqs=None)")]
     fn capacity(
         &self,
-        mode: &str,
+        mode: Word,
         gpu_memory_utilization: Option<&Bound<'_, PyAny>>,
         block_size: Option<&Bound<'_, PyAny>>,
         max_num_batched_tokens: Option<&Bound<'_, PyAny>>,
@@ -344,7 +349,7 @@ impl PyDeployment {
     ) -> PyResult<PyCapacity> {
         let usual = CapacityLimits::default();
         let limits = CapacityLimits {
-            mode: CapacityMode::parse("mode", mode).python()?,
+            mode: CapacityMode::parse("mode", mode.text("mode")?).python()?,
             gpu_memory_utilization: gpu_memory_utilization
                 .map_or(Ok(usual.gpu_memory_utilization), |x| number("gpu_memory_utilization", x))?,
             block_size: count_or("block_size", block_size, usual.block_size)?,

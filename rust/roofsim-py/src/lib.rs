@@ -14,7 +14,9 @@
 
 mod accelerator;
 mod arguments;
+mod arrow;
 mod batch;
+mod batches;
 mod calibration;
 mod capacity;
 mod cost;
@@ -22,6 +24,8 @@ mod deployment;
 mod error;
 mod model;
 mod plan;
+mod reductions;
+mod search;
 mod sweep;
 
 use pyo3::prelude::*;
@@ -51,6 +55,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<deployment::PyDeployment>()?;
     module.add_class::<capacity::PyCapacity>()?;
     module.add_class::<sweep::PySpace>()?;
+    module.add_function(wrap_pyfunction!(search::prefers_search, module)?)?;
+    module.add_function(wrap_pyfunction!(search::search_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(search::search_pareto, module)?)?;
+    reductions::add_to(module)?;
+    batches::add_to(module)?;
+    arrow::add_to(module)?;
     module.add_function(wrap_pyfunction!(batch::steady_power, module)?)?;
     module.add_function(wrap_pyfunction!(batch::step_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::gemm_costs, module)?)?;

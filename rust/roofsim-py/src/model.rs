@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyType};
 use roofsim_core::format::{KvFormat, WeightFormat};
 use roofsim_core::model::{FeedForward, Mixer, Model, Span};
 
+use crate::arguments::Word;
 use crate::error::IntoPython;
 
 /// What pickle needs: a function and its arguments.
@@ -76,9 +77,11 @@ impl PyModel {
     /// SpecError, UnsupportedError
     ///     As `Model.load`.
     #[staticmethod]
-    #[pyo3(signature = (config, name = "model", hf_quant_config = None))]
-    fn from_json(config: &str, name: &str, hf_quant_config: Option<&str>) -> PyResult<Self> {
-        Self::from_config(config, name, hf_quant_config)
+    #[pyo3(signature = (config, name = Word::from("model"), hf_quant_config = None),
+           text_signature = "(config, name='model', hf_quant_config=None)")]
+    fn from_json(config: Word, name: Word, hf_quant_config: Option<Word>) -> PyResult<Self> {
+        let quantisation = hf_quant_config.as_ref().map(|text| text.text("hf_quant_config")).transpose()?;
+        Self::from_config(config.text("config")?, name.text("name")?, quantisation)
     }
 
     /// Catalogue name, else the directory's or file's name, else what the config calls itself.
@@ -214,9 +217,9 @@ impl PyModel {
     /// >>> import roofsim as rs
     /// >>> rs.Model.load("llama-3.1-70b").kv_bytes_per_token()  # 80 layers x 2 x 8 heads x 128 x 2 bytes
     /// 327680
-    #[pyo3(signature = (kv_cache_dtype = "bf16"))]
-    fn kv_bytes_per_token(&self, kv_cache_dtype: &str) -> PyResult<u64> {
-        self.inner.kv_bytes_per_token(self.kv_format(kv_cache_dtype)?).python()
+    #[pyo3(signature = (kv_cache_dtype = Word::from("bf16")), text_signature = "($self, kv_cache_dtype='bf16')")]
+    fn kv_bytes_per_token(&self, kv_cache_dtype: Word) -> PyResult<u64> {
+        self.inner.kv_bytes_per_token(self.kv_format(kv_cache_dtype.text("kv_cache_dtype")?)?).python()
     }
 
     /// Bytes of the KV cache of one sequence; exact, unsharded, windows and latent layouts applied. Leaves out blocks:
@@ -245,10 +248,11 @@ impl PyModel {
     /// >>> import roofsim as rs
     /// >>> rs.Model.load("gpt-oss-20b").kv_cache_bytes(4096)  # half the layers keep 128 tokens
     /// 103809024
-    #[pyo3(signature = (context_tokens, kv_cache_dtype = "bf16"))]
-    fn kv_cache_bytes(&self, context_tokens: &Bound<'_, PyAny>, kv_cache_dtype: &str) -> PyResult<u64> {
+    #[pyo3(signature = (context_tokens, kv_cache_dtype = Word::from("bf16")),
+           text_signature = "($self, context_tokens, kv_cache_dtype='bf16')")]
+    fn kv_cache_bytes(&self, context_tokens: &Bound<'_, PyAny>, kv_cache_dtype: Word) -> PyResult<u64> {
         let tokens = crate::arguments::count("context_tokens", context_tokens)?;
-        self.inner.kv_cache_bytes(tokens, self.kv_format(kv_cache_dtype)?).python()
+        self.inner.kv_cache_bytes(tokens, self.kv_format(kv_cache_dtype.text("kv_cache_dtype")?)?).python()
     }
 
     /// Bytes of the recurrent state of one sequence, whatever its length; 0 for models of attention only.

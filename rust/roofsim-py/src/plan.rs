@@ -8,7 +8,7 @@ use roofsim_core::plan::{Limit, Miss, Objective, Offer, Plan, PlanOption, PlanRe
 use roofsim_core::roofline::OpCost;
 
 use crate::accelerator::PyAccelerator;
-use crate::arguments::{count, each, kv_format, number, weight_format};
+use crate::arguments::{count, each, kv_format, number, text, weight_format};
 use crate::calibration::choose;
 use crate::error::{IntoPython, spec};
 use crate::model::PyModel;
@@ -46,16 +46,16 @@ pub(crate) fn plan<'py>(
             tpot_s: seconds("tpot_s")?,
             token_budget,
         },
-        objective: Objective::parse("objective", &needed("objective")?.extract::<String>()?).python()?,
+        objective: Objective::parse("objective", &text("objective", &needed("objective")?)?).python()?,
         max_devices: count("max_devices", &needed("max_devices")?)?,
         weight_formats: each(&needed("weight_dtypes")?)?
             .iter()
             .map(|w| weight_format(Some(w)))
             .collect::<PyResult<_>>()?,
         kv_formats: each(&needed("kv_cache_dtypes")?)?.iter().map(|k| kv_format(Some(k))).collect::<PyResult<_>>()?,
-        engine: Engine::parse("engine", &needed("engine")?.extract::<String>()?).python()?,
+        engine: Engine::parse("engine", &text("engine", &needed("engine")?)?).python()?,
         limits: CapacityLimits {
-            mode: CapacityMode::parse("capacity_mode", &needed("capacity_mode")?.extract::<String>()?).python()?,
+            mode: CapacityMode::parse("capacity_mode", &text("capacity_mode", &needed("capacity_mode")?)?).python()?,
             gpu_memory_utilization: number("gpu_memory_utilization", &needed("gpu_memory_utilization")?)?,
             block_size: count("block_size", &needed("block_size")?)?,
             max_num_batched_tokens: token_budget,

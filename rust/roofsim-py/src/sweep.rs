@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyRange, PyRangeMethods};
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
-use roofsim_core::sweep::{Axis, Column, ColumnKind, Filter, Output, Runner, Space, parse_filters};
+use roofsim_core::sweep::{Axis, Column, ColumnKind, Filter, Isa, Output, Runner, Space, parse_filters};
 
 use crate::accelerator::PyAccelerator;
 use crate::arguments::{count, each, kv_format, number, shown, text, weight_format};
@@ -19,7 +19,7 @@ use crate::model::PyModel;
 /// Axes and what can be done with their product.
 #[pyclass(name = "_Space", module = "roofsim._core", frozen)]
 pub(crate) struct PySpace {
-    inner: Space,
+    pub(crate) inner: Arc<Space>,
 }
 
 /// Longest axis that is held as a list; a range may be of any length.
@@ -51,7 +51,7 @@ fn numeric(axes: &Bound<'_, PyDict>, field: &str) -> PyResult<Axis> {
         return Ok(Axis::Range {
             start: start.unsigned_abs() as u64,
             step: step.unsigned_abs() as u64,
-            len: range.len()?,
+            len: range.len().map_err(|_| spec(field, shown(&value), "holds more values than len() can count"))?,
         });
     }
     Ok(Axis::List(counts(axes, field)?))
@@ -88,7 +88,7 @@ impl Watch {
 }
 
 /// The one gate: leave the GIL, work, come back with the result or with what was raised meanwhile.
-fn detached<T: Send>(
+pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     callback: Option<Py<PyAny>>,
     work: impl FnOnce(&mut dyn FnMut(u128, u128) -> ControlFlow<()>) -> roofsim_core::Result<T> + Send,
@@ -102,8 +102,27 @@ fn detached<T: Send>(
     }
 }
 
+/// So many threads, on the instruction set that `ROOFSIM_INSTRUCTION_SET` names, or the widest there is.
+fn runner(num_threads: usize) -> PyResult<Runner> {
+    const NAME: &str = "ROOFSIM_INSTRUCTION_SET";
+    match std::env::var(NAME) {
+        Ok(name) if !name.is_empty() => Ok(Runner { num_threads, isa: Isa::parse(NAME, &name).python()? }),
+        _ => Ok(Runner::new(num_threads)),
+    }
+}
+
 /// Name, kind, and whether nulls can occur.
 type ColumnLayout = (String, &'static str, bool);
+
+fn layout_of(column: Column) -> ColumnLayout {
+    let kind = match column.kind() {
+        ColumnKind::Float => "float",
+        ColumnKind::Count => "count",
+        ColumnKind::Flag => "flag",
+        ColumnKind::Code => "code",
+    };
+    (column.name().to_owned(), kind, !column.is_always_known())
+}
 
 /// A NumPy array that a column is written into.
 enum Target<'py> {
@@ -184,8 +203,14 @@ impl PySpace {
             context_tokens: numeric(axes, "context_tokens")?,
             query_tokens: numeric(axes, "query_tokens")?,
         };
-        inner.check().python()?;
-        Ok(Self { inner })
+        inner.check_axes().python()?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Instruction sets that the loops were compiled for and this machine has, narrowest first.
+    #[staticmethod]
+    fn instruction_sets() -> Vec<&'static str> {
+        Isa::available().into_iter().map(Isa::name).collect()
     }
 
     /// Lengths of all axes in row order; their product is the number of configurations.
@@ -199,16 +224,16 @@ impl PySpace {
     fn configuration<'py>(&self, py: Python<'py>, row: u128) -> PyResult<Bound<'py, PyDict>> {
         let c = self.inner.configuration(row).python()?;
         let (layout, limits, out) = (c.deployment.layout, c.limits, PyDict::new(py));
-        out.set_item("model", &c.deployment.model.name)?;
-        out.set_item("accelerator", &c.deployment.accelerator.name)?;
+        let name = |column, axis: usize| self.inner.names(column).swap_remove(c.position[axis]);
+        out.set_item("model", name(Column::Model, 0))?;
+        out.set_item("accelerator", name(Column::Accelerator, 1))?;
         out.set_item("tensor_parallel_size", layout.tensor)?;
         out.set_item("pipeline_parallel_size", layout.pipeline)?;
         out.set_item("data_parallel_size", layout.data)?;
         out.set_item("expert_parallel_size", layout.expert)?;
         out.set_item("weight_dtype", c.deployment.weight_format.map_or("auto", |f| f.name()))?;
         out.set_item("kv_cache_dtype", c.deployment.kv_format.map_or("auto", |f| f.name()))?;
-        let calibration = c.deployment.calibration.as_ref().map_or("calibrated", |x| x.name.as_str());
-        out.set_item("calibration", calibration)?;
+        out.set_item("calibration", name(Column::Calibration, 8))?;
         out.set_item("engine", c.deployment.engine.name())?;
         out.set_item("capacity_mode", limits.mode.name())?;
         out.set_item("gpu_memory_utilization", limits.gpu_memory_utilization)?;
@@ -226,16 +251,19 @@ impl PySpace {
     fn layout(&self, columns: Vec<String>, max_bytes: u128) -> PyResult<(usize, Vec<ColumnLayout>)> {
         let columns = parse_columns("columns", &columns)?;
         let rows = self.inner.checked_rows(&columns, max_bytes).python()?;
-        let kinds = columns.iter().map(|column| {
-            let kind = match column.kind() {
-                ColumnKind::Float => "float",
-                ColumnKind::Count => "count",
-                ColumnKind::Flag => "flag",
-                ColumnKind::Code => "code",
-            };
-            (column.name().to_owned(), kind, !column.is_always_known())
-        });
-        Ok((rows, kinds.collect()))
+        Ok((rows, columns.into_iter().map(layout_of).collect()))
+    }
+
+    /// Name and kind of each column, and whether nulls can occur.
+    #[expect(clippy::unused_self, reason = "a method for Python")]
+    fn kinds(&self, columns: Vec<String>) -> PyResult<Vec<ColumnLayout>> {
+        let columns = columns.iter().map(|name| Column::parse("columns", name).python());
+        columns.map(|column| column.map(layout_of)).collect()
+    }
+
+    /// Names behind the codes of a column.
+    fn names(&self, column: &str) -> PyResult<Vec<String>> {
+        Ok(self.inner.names(Column::parse("columns", column).python()?))
     }
 
     /// Fill one array per column (of the kind and length that `layout` gave) and the null flags; returns the names
@@ -254,8 +282,8 @@ impl PySpace {
         let mut null = null.extract::<PyReadwriteArray1<'_, bool>>()?;
         let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
         let null = null.as_slice_mut()?;
-        let meta =
-            detached(py, progress, |tick| self.inner.run(Runner::new(num_threads), &columns, outputs, null, tick))?;
+        let runner = runner(num_threads)?;
+        let meta = detached(py, progress, |tick| self.inner.run(runner, &columns, outputs, null, tick))?;
         Ok(meta.into_iter().map(|column| column.names).collect())
     }
 
@@ -272,8 +300,8 @@ impl PySpace {
         let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
         let column = Column::parse("by", by).python()?;
         let filters = self.filters(&filters)?;
-        let best =
-            detached(py, progress, |tick| self.inner.top_k(Runner::new(num_threads), k, column, &filters, tick))?;
+        let runner = runner(num_threads)?;
+        let best = detached(py, progress, |tick| self.inner.top_k(runner, k, column, &filters, tick))?;
         Ok(best.rows)
     }
 
@@ -288,19 +316,19 @@ impl PySpace {
     ) -> PyResult<Vec<(Vec<f64>, u128)>> {
         let objectives = parse_columns("objectives", &objectives)?;
         let filters = self.filters(&filters)?;
-        let front =
-            detached(py, progress, |tick| self.inner.pareto(Runner::new(num_threads), &objectives, &filters, tick))?;
+        let runner = runner(num_threads)?;
+        let front = detached(py, progress, |tick| self.inner.pareto(runner, &objectives, &filters, tick))?;
         Ok(front.rows)
     }
 }
 
 impl PySpace {
-    fn filters(&self, texts: &[String]) -> PyResult<Vec<Filter>> {
+    pub(crate) fn filters(&self, texts: &[String]) -> PyResult<Vec<Filter>> {
         parse_filters(&self.inner, texts).python()
     }
 }
 
-fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
+pub(crate) fn parse_columns(field: &str, names: &[String]) -> PyResult<Vec<Column>> {
     if names.is_empty() {
         return Err(spec(field, "[]", "must name at least one column"));
     }

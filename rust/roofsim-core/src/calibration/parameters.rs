@@ -10,7 +10,7 @@ use super::Calibration;
 use crate::error::{Error, Result};
 
 /// The largest slowdown: one step then costs at most 1.4% of its arithmetic more than its two halves do.
-pub const SLIGHT: f64 = 0.08;
+pub(super) const SLIGHT: f64 = 0.08;
 
 /// Which values a constant may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Domain {
     Efficiency,
     /// From 0 to 1.
     Fraction,
-    /// From 0 to [`SLIGHT`].
+    /// From 0 to 0.08.
     Slight,
     /// Finite and at least 0: overheads.
     NonNegative,

@@ -4,12 +4,12 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::column::Column;
+use super::combination::{tokens_per_s, usd_per_mtok};
 use super::kernel::{self, Isa, Mask};
 use super::space::Space;
 use super::tables::{Combination, PairTable};
 use crate::capacity::Capacity;
 use crate::deployment::Deployment;
-use crate::format::{KvFormat, WeightFormat};
 use crate::parallel::Status;
 use crate::roofline::OpCost;
 
@@ -100,8 +100,8 @@ impl<'a> Block<'a> {
         let mut earliest = None;
         let batch = place.batch_size as f64;
         for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
-            let (law, count, first) = (&entry.op.law, entry.count as f64, place.first);
-            let least = kernel::add_attention(place.isa, law, count, batch, loads, first, start.take(), time);
+            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, place.first));
+            let least = kernel::add_attention(place.isa, law, count, batch, loads, start.take(), time);
             earliest = Some(least);
         }
         // A model without attention.
@@ -137,8 +137,7 @@ impl<'a> Block<'a> {
 
     /// US dollars per million new tokens for each second of a step of one query token.
     fn usd_per_second(&self) -> Option<f64> {
-        let usd_per_s = self.combination.usd_per_hour? * self.combination.layout.num_devices() as f64 / 3600.0;
-        Some(1e6 * usd_per_s / self.sequences())
+        self.combination.usd_per_second(self.batch_size)
     }
 
     /// Times of the rows.
@@ -154,6 +153,11 @@ impl<'a> Block<'a> {
     /// What runs.
     fn runs(&self) -> Option<&'a (Arc<Deployment>, Capacity)> {
         self.combination.runs.as_ref().ok()
+    }
+
+    /// Whether any time is at most `latest`.
+    pub(super) fn any_until(&self, latest: f64) -> bool {
+        self.earliest <= latest
     }
 
     /// Least time of the rows.
@@ -175,11 +179,6 @@ impl<'a> Block<'a> {
         } else {
             mask.iter_mut().enumerate().for_each(|(row, m)| *m = if self.is_valid(row) { Mask::MAX } else { 0 });
         }
-    }
-
-    /// Whether every row has a result.
-    pub(super) fn all_known(&self) -> bool {
-        self.has_results() && self.all_valid()
     }
 
     /// Whether every pair of the block is one that a step may have.
@@ -229,15 +228,14 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// New tokens in flight per query token: sequences of all replicas and of the microbatches of all stages.
-    fn sequences(&self) -> f64 {
-        let layout = self.combination.layout;
-        (self.batch_size * layout.pipeline * layout.data) as f64
+    /// New tokens in flight per query token.
+    const fn sequences(&self) -> f64 {
+        self.place.combination.sequences(self.place.batch_size)
     }
 
-    /// Sequences that must be resident on a rank: one microbatch per stage.
-    pub(super) fn resident(&self) -> f64 {
-        (self.batch_size * self.combination.layout.pipeline) as f64
+    /// Sequences that must be resident on a rank.
+    pub(super) const fn resident(&self) -> f64 {
+        self.place.combination.resident(self.place.batch_size)
     }
 
     /// Sequences that fit, row by row.
@@ -247,30 +245,9 @@ impl<'a> Block<'a> {
 
     /// The value of a column that is the same in every row of a block; `None` where it is not, or is null.
     pub(super) fn constant(&self, column: Column) -> Option<f64> {
-        let (space, p) = (self.space, &self.combination.position);
-        let layout = self.combination.layout;
-        let count = |n: u64| Some(n as f64);
         match column {
-            Column::NumDevices => count(layout.num_devices()),
-            Column::Model => count(p[0] as u64),
-            Column::Accelerator => count(p[1] as u64),
-            Column::TensorParallelSize => count(layout.tensor),
-            Column::PipelineParallelSize => count(layout.pipeline),
-            Column::DataParallelSize => count(layout.data),
-            Column::ExpertParallelSize => count(layout.expert),
-            Column::WeightDtype => count(weight_code(space.weight_dtype.get(p[6]).copied().flatten())),
-            Column::KvCacheDtype => count(kv_code(space.kv_cache_dtype.get(p[7]).copied().flatten())),
-            Column::Calibration => count(p[8] as u64),
-            Column::Engine => count(space.engine.get(p[9]).map_or(0, |e| *e as u64)),
-            Column::CapacityMode => count(space.capacity_mode.get(p[10]).map_or(0, |m| *m as u64)),
-            Column::GpuMemoryUtilization => Some(self.combination.gpu_memory_utilization),
-            Column::BlockSize => count(self.combination.limits[0]),
-            Column::MaxNumBatchedTokens => count(self.combination.limits[1]),
-            Column::MaxNumSeqs => count(self.combination.limits[2]),
-            Column::BatchSize => count(self.batch_size),
-            Column::KvCacheBytes => self.runs().map(|(_, capacity)| capacity.kv_cache_bytes as f64),
-            Column::WeightBytes => self.runs().map(|(_, capacity)| capacity.weight_bytes as f64),
-            _ => None,
+            Column::BatchSize => Some(self.batch_size as f64),
+            _ => self.combination.constant(self.space, column),
         }
     }
 
@@ -311,7 +288,7 @@ impl<'a> Block<'a> {
                 None => out.fill(f64::NAN),
                 Some(usd) => {
                     let rows = out.iter_mut().zip(time).zip(self.pairs(&self.table.query_tokens));
-                    rows.for_each(|((x, &t), &q)| *x = usd / q * t);
+                    rows.for_each(|((x, &t), &q)| *x = usd_per_mtok(usd, q, t));
                 }
             },
             Column::Fits => {
@@ -340,7 +317,7 @@ impl<'a> Block<'a> {
             kernel::divide(self.isa, numerator * q, self.time_s(), devices, out);
         } else {
             let rows = out.iter_mut().zip(self.time_s()).zip(queries);
-            rows.for_each(|((x, &t), &q)| *x = numerator * q / t / devices);
+            rows.for_each(|((x, &t), &q)| *x = tokens_per_s(numerator, q, t) / devices);
         }
     }
 }
@@ -363,14 +340,4 @@ fn part(column: Column, cost: &OpCost, seconds_per_byte: f64) -> f64 {
         Column::Mbu => cost.mbu(seconds_per_byte),
         _ => f64::NAN,
     }
-}
-
-/// Code of a weight format: 0 is as published.
-fn weight_code(format: Option<WeightFormat>) -> u64 {
-    format.map_or(0, |f| 1 + WeightFormat::ALL.iter().position(|x| *x == f).unwrap_or(0) as u64)
-}
-
-/// Code of a KV format: 0 is as published.
-fn kv_code(format: Option<KvFormat>) -> u64 {
-    format.map_or(0, |f| 1 + KvFormat::ALL.iter().position(|x| *x == f).unwrap_or(0) as u64)
 }

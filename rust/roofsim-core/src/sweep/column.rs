@@ -170,17 +170,36 @@ pub(super) fn names(space: &Space, column: Column) -> Vec<String> {
     match column {
         Column::Bound => all(&Bound::ALL, Bound::name),
         Column::Status => all(&Status::ALL, Status::name),
-        Column::Model => space.models.iter().map(|m| m.name.clone()).collect(),
-        Column::Accelerator => space.accelerators.iter().map(|a| a.name.clone()).collect(),
+        Column::Model => distinct(&space.models, |m| m.name.clone()),
+        Column::Accelerator => distinct(&space.accelerators, |a| a.name.clone()),
         Column::WeightDtype => with_auto(all(&WeightFormat::ALL, WeightFormat::name)),
         Column::KvCacheDtype => with_auto(all(&KvFormat::ALL, KvFormat::name)),
-        Column::Calibration => space
-            .calibration
-            .iter()
-            .map(|c| c.as_ref().map_or_else(|| "calibrated".to_owned(), |c| c.name.clone()))
-            .collect(),
+        Column::Calibration => {
+            distinct(&space.calibration, |c| c.as_ref().map_or_else(|| "calibrated".to_owned(), |c| c.name.clone()))
+        }
         Column::Engine => all(&Engine::ALL, Engine::name),
         Column::CapacityMode => all(&[CapacityMode::Ideal, CapacityMode::Runtime], CapacityMode::name),
         _ => Vec::new(),
+    }
+}
+
+/// Names of the values of an axis: equal values share a name, different values of one name are numbered (`model`,
+/// `model#2`, in the order of the axis), so that a filter or a group never means two things.
+fn distinct<T: PartialEq>(axis: &[T], name: impl Fn(&T) -> String) -> Vec<String> {
+    let mut found: Vec<(String, &T)> = Vec::new();
+    for value in axis {
+        let bare = name(value);
+        let taken = |text: &str| found.iter().any(|(known, other)| known == text && *other != value);
+        let numbered = (2_usize..).map(|n| format!("{bare}#{n}"));
+        let text = std::iter::once(bare.clone()).chain(numbered).find(|text| !taken(text)).unwrap_or(bare);
+        found.push((text, value));
+    }
+    found.into_iter().map(|(text, _)| text).collect()
+}
+
+impl Space {
+    /// Names behind the codes of a categorical column; empty for numbers. Equal values of an axis share a name.
+    pub fn names(&self, column: Column) -> Vec<String> {
+        names(self, column)
     }
 }

@@ -98,19 +98,25 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Cuts so that the tables of a chunk stay small, however long the axes are.
+    fn of(batches: usize, contexts: usize, queries: usize, num_combinations: u64) -> Self {
+        let pieces = Pieces::new(CHUNK_PAIRS, queries);
+        Self {
+            batches: Pieces::new(CHUNK_BATCHES.min(CHUNK_ROW_COUNTS / pieces.size), batches),
+            contexts: Pieces::new(CHUNK_PAIRS / queries.max(1), contexts),
+            queries: pieces,
+            num_combinations,
+        }
+    }
+
     pub(super) fn new(space: &Space) -> Result<Self> {
-        let num_queries = space.query_tokens.len();
-        let queries = Pieces::new(CHUNK_PAIRS, num_queries);
-        let plan = Self {
-            batches: Pieces::new(CHUNK_BATCHES.min(CHUNK_ROW_COUNTS / queries.size), space.batch_size.len()),
-            contexts: Pieces::new(CHUNK_PAIRS / num_queries.max(1), space.context_tokens.len()),
-            queries,
-            num_combinations: space.num_combinations().unwrap_or(u64::MAX),
-        };
+        let (contexts, queries) = (space.context_tokens.len(), space.query_tokens.len());
+        let combinations = space.num_combinations().unwrap_or(u64::MAX);
+        let plan = Self::of(space.batch_size.len(), contexts, queries, combinations);
         let counts = [plan.batches.count(), plan.contexts.count(), plan.queries.count(), plan.num_combinations];
         let chunks = counts.iter().try_fold(1_u64, |product, &count| product.checked_mul(count));
         chunks.filter(|&n| n < u64::MAX / 2).ok_or_else(|| {
-            Error::overflow("configurations", "product of the axes", "must take fewer than 2^63 chunks of about 2^19")
+            Error::overflow("configurations", "product of the axes", "must take fewer than 2^63 chunks of 2^19 rows")
         })?;
         Ok(plan)
     }
@@ -250,7 +256,7 @@ impl Runner {
                 scope.spawn(move || body(work, &sender));
             }
             drop(sender);
-            let result = supervise(&receiver, total, progress);
+            let result = supervise(&receiver, &mut 0, total, progress);
             work.tables.stop.store(true, Ordering::Relaxed);
             result
         })
@@ -313,16 +319,20 @@ impl Work<'_> {
     }
 }
 
-/// The calling thread: counts finished rows and asks between ticks whether to go on.
-fn supervise(receiver: &mpsc::Receiver<Result<u128>>, total: u128, progress: &mut Progress<'_>) -> Result<()> {
-    let mut done = 0_u128;
+/// The calling thread: adds finished rows to `done` and asks between ticks whether to go on.
+pub(super) fn supervise(
+    receiver: &mpsc::Receiver<Result<u128>>,
+    done: &mut u128,
+    total: u128,
+    progress: &mut Progress<'_>,
+) -> Result<()> {
     let mut last = Instant::now();
     loop {
         match receiver.recv_timeout(TICK) {
-            Ok(rows) => done += rows?,
+            Ok(rows) => *done += rows?,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return match progress(done, total) {
+                return match progress(*done, total) {
                     ControlFlow::Continue(()) => Ok(()),
                     ControlFlow::Break(()) => Err(Error::Interrupted),
                 };
@@ -330,9 +340,63 @@ fn supervise(receiver: &mpsc::Receiver<Result<u128>>, total: u128, progress: &mu
         }
         if last.elapsed() >= TICK {
             last = Instant::now();
-            if progress(done, total).is_break() {
+            if progress(*done, total).is_break() {
                 return Err(Error::Interrupted);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, CHUNK_BATCHES, CHUNK_PAIRS, CHUNK_ROW_COUNTS, Pieces, Plan};
+
+    #[test]
+    fn chunks_cover_every_row_once_and_tables_stay_small() {
+        let lengths = [1, 2, 257, CHUNK_PAIRS, CHUNK_PAIRS + 1];
+        let at = |index: usize| lengths[index % lengths.len()];
+        for index in 0..lengths.len().pow(3) {
+            let (batches, contexts, queries) = (at(index), at(index / lengths.len()), at(index / lengths.len().pow(2)));
+            if batches * contexts * queries > 4_000_000 {
+                continue;
+            }
+            let plan = Plan::of(batches, contexts, queries, 2);
+            let parts: Vec<usize> = plan.parts_of_line().collect();
+            let mut rows = 0;
+            let mut last_end = 0;
+            for index in 0..plan.num_chunks() {
+                let chunk = plan.chunk(index);
+                let pairs = chunk.contexts.len() * chunk.queries.len();
+                assert!(pairs <= CHUNK_PAIRS && chunk.batches.len() <= CHUNK_BATCHES);
+                assert!(chunk.batches.len() * chunk.queries.len() <= CHUNK_ROW_COUNTS);
+                assert!(chunk.queries.len() == queries || chunk.contexts.len() == 1, "neighbours in a line");
+                assert!(pairs > 0 && !chunk.batches.is_empty() && chunk.batches.end <= batches);
+                assert!(chunk.contexts.end <= contexts && chunk.queries.end <= queries && chunk.combination < 2);
+                assert_eq!(pairs, parts[plan.part(&chunk)]);
+                if plan.has_whole_lines() {
+                    let first = usize::try_from(chunk.combination).unwrap_or(9) * batches + chunk.batches.start;
+                    assert_eq!(first, last_end, "neighbours in the space");
+                    last_end = first + chunk.batches.len();
+                }
+                rows += pairs * chunk.batches.len();
+            }
+            // As many rows as there are, and no two chunks alike: every row once.
+            assert_eq!(rows, 2 * batches * contexts * queries);
+            let places: std::collections::HashSet<_> = (0..plan.num_chunks())
+                .map(|index| plan.chunk(index))
+                .map(|c| (c.combination, c.batches.start, c.contexts.start, c.queries.start))
+                .collect();
+            assert_eq!(places.len() as u64, plan.num_chunks());
+            assert_eq!(parts.iter().sum::<usize>(), contexts * queries);
+        }
+    }
+
+    #[test]
+    fn pieces_cover_an_axis() {
+        for (size, of) in [(0, 1), (1, 1), (3, 10), (10, 3), (BLOCK, 2 * BLOCK)] {
+            let pieces = Pieces::new(size, of);
+            let all: Vec<usize> = (0..pieces.count()).flat_map(|at| pieces.at(at)).collect();
+            assert_eq!(all, (0..of).collect::<Vec<_>>());
         }
     }
 }

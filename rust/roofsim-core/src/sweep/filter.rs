@@ -20,6 +20,8 @@ pub struct Filter {
     pub(super) column: Column,
     check: Check,
     value: f64,
+    /// Further codes of the same name: an axis may hold a value twice.
+    same: Vec<f64>,
 }
 
 const CHECKS: [(&str, Check); 6] = [
@@ -50,20 +52,24 @@ impl Filter {
             if column.kind() != ColumnKind::Flag {
                 return Err(Error::spec("where", text, RULE));
             }
-            return Ok(Self { column, check: Check::Equal { wanted: true }, value });
+            return Ok(Self { column, check: Check::Equal { wanted: true }, value, same: Vec::new() });
         };
         let column = Column::parse("where", name)?;
         let literal = value.trim().trim_matches(|c| c == '"' || c == '\'');
+        let mut same = Vec::new();
         let value = match column.kind() {
             ColumnKind::Code => {
                 if matches!(check, Check::Order(_)) {
                     return Err(Error::spec("where", text, format!("{} has no order: use == or !=", column.name())));
                 }
                 let known = names(space, column);
-                let position = known.iter().position(|name| name == literal).ok_or_else(|| {
+                let mut codes =
+                    known.iter().enumerate().filter(|(_, name)| *name == literal).map(|(code, _)| code as f64);
+                let first = codes.next().ok_or_else(|| {
                     Error::spec("where", text, format!("{} is one of {}", column.name(), known.join(", ")))
                 })?;
-                position as f64
+                same = codes.collect();
+                first
             }
             ColumnKind::Flag => match literal.to_ascii_lowercase().as_str() {
                 "true" | "1" => 1.0,
@@ -75,7 +81,13 @@ impl Filter {
                 _ => return Err(Error::spec("where", text, RULE)),
             },
         };
-        Ok(Self { column, check, value })
+        Ok(Self { column, check, value, same })
+    }
+
+    /// The same filter where codes start at `offset`: for a part of the space.
+    pub(super) fn shifted(&self, offset: f64) -> Self {
+        let same = self.same.iter().map(|code| code - offset).collect();
+        Self { value: self.value - offset, same, ..self.clone() }
     }
 
     /// Clears the mask of the rows that fail; a null always fails.
@@ -126,13 +138,33 @@ impl Filter {
         }
     }
 
+    /// Whether no value from `least` to `most` passes.
+    pub(super) fn excludes(&self, least: f64, most: f64) -> bool {
+        match self.check {
+            Check::Order(Test::Less) => least >= self.value,
+            Check::Order(Test::LessEqual) => least > self.value,
+            Check::Order(Test::Greater) => most <= self.value,
+            Check::Order(Test::GreaterEqual) => most < self.value,
+            Check::Equal { wanted: true } => least > self.value || most < self.value,
+            Check::Equal { wanted: false } => least == self.value && most == self.value,
+        }
+    }
+
+    /// Whether every value from `least` to `most` passes.
+    pub(super) fn admits(&self, least: f64, most: f64) -> bool {
+        match self.check {
+            Check::Equal { wanted: false } => least > self.value || most < self.value,
+            _ => self.holds(least) && self.holds(most),
+        }
+    }
+
     pub(super) fn holds(&self, x: f64) -> bool {
         match self.check {
             Check::Order(Test::Less) => x < self.value,
             Check::Order(Test::LessEqual) => x <= self.value,
             Check::Order(Test::Greater) => x > self.value,
             Check::Order(Test::GreaterEqual) => x >= self.value,
-            Check::Equal { wanted } => !x.is_nan() && (x == self.value) == wanted,
+            Check::Equal { wanted } => !x.is_nan() && (x == self.value || self.same.contains(&x)) == wanted,
         }
     }
 }
@@ -140,6 +172,18 @@ impl Filter {
 /// Keeps the rows of a block that have a result and pass every filter.
 pub(super) fn keep_passing(block: &Block<'_>, filters: &[Filter], mask: &mut [Mask]) {
     block.valid(mask);
+    for filter in filters {
+        filter.apply(block, mask);
+    }
+}
+
+/// As [`keep_passing`], but a row without a result stays where no filter asks for a result.
+pub(super) fn keep_known(block: &Block<'_>, filters: &[Filter], mask: &mut [Mask]) {
+    if filters.iter().all(|filter| filter.column.is_always_known()) {
+        mask.fill(Mask::MAX);
+    } else {
+        block.valid(mask);
+    }
     for filter in filters {
         filter.apply(block, mask);
     }

@@ -66,21 +66,18 @@ impl Output<'_> {
         }
     }
 
-    /// Writes a block's column at the rows `start..`.
+    /// Writes a block's column at the rows `start..`; of floating-point numbers see [`Staged`].
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers below 2^53")]
     fn write(&mut self, block: &Block<'_>, column: Column, start: usize) {
         let range = start..start + block.len;
         let mut values = [0.0; BLOCK];
         let Some(values) = values.get_mut(..block.len) else { return };
-        if !(matches!(self, Self::Float(_)) && column == Column::TimeS && block.all_known()) {
-            block.fill(column, values);
-        }
+        block.fill(column, values);
         // NaN becomes 0 in the casts below: a null row is masked anyway.
         match self {
             Self::Float(out) => {
                 if let Some(out) = out.get_mut(range) {
-                    let known = column == Column::TimeS && block.all_known();
-                    kernel::stream(block.isa, if known { block.time_s() } else { values }, out);
+                    out.copy_from_slice(values);
                 }
             }
             Self::Count(out) => {
@@ -95,6 +92,36 @@ impl Output<'_> {
                 let out = out.get_mut(range).into_iter().flatten();
                 out.zip(values).for_each(|(o, v)| *o = *v as u32);
             }
+        }
+    }
+}
+
+/// Rows of a floating-point column that wait to be stored past the caches in one go: short stretches would share their
+/// first and last cache lines.
+#[derive(Debug, Default)]
+struct Staged {
+    values: Vec<f64>,
+}
+
+/// Results up to this size are likely to be read from the caches.
+const CACHED_BYTES: u128 = 4 << 20;
+/// Rows that are stored in one go.
+const STAGED: usize = 8 * BLOCK;
+
+impl Staged {
+    /// Takes a block's column; `start` is its place in `out`.
+    fn take(&mut self, block: &Block<'_>, column: Column, out: &mut [f64], start: usize) {
+        let staged = self.values.len();
+        self.values.resize(staged + block.len, 0.0);
+        if let Some(values) = self.values.get_mut(staged..) {
+            block.fill(column, values);
+        }
+        let end = start + block.len;
+        if self.values.len() >= STAGED || end == out.len() {
+            if let Some(out) = out.get_mut(end - self.values.len()..end) {
+                kernel::stream(block.isa, &self.values, out);
+            }
+            self.values.clear();
         }
     }
 }
@@ -121,6 +148,8 @@ struct Writer<'a, 'o> {
     columns: &'a [Column],
     pieces: std::vec::IntoIter<Piece<'o>>,
     piece: Option<Piece<'o>>,
+    /// One for each column; `None` where the whole result stays in the caches.
+    staged: Option<Vec<Staged>>,
 }
 
 impl Visitor for Writer<'_, '_> {
@@ -135,8 +164,11 @@ impl Visitor for Writer<'_, '_> {
         }
         let Some(piece) = &mut self.piece else { return };
         let start = usize::try_from(block.first_row - piece.first_row).unwrap_or(usize::MAX);
-        for (output, &column) in piece.outputs.iter_mut().zip(self.columns) {
-            output.write(block, column, start);
+        for (at, (output, &column)) in piece.outputs.iter_mut().zip(self.columns).enumerate() {
+            match (output, self.staged.as_mut().and_then(|staged| staged.get_mut(at))) {
+                (Output::Float(out), Some(staged)) => staged.take(block, column, out, start),
+                (output, _) => output.write(block, column, start),
+            }
         }
         if let Output::Flag(null) = &mut piece.null
             && let Some(null) = null.get_mut(start..start + block.len)
@@ -206,8 +238,9 @@ impl Space {
         let bytes = self.result_bytes(columns).unwrap_or(u128::MAX);
         if bytes > max_bytes {
             let rule = format!(
-                "the columns would take more than max_bytes = {max_bytes}; keep the best rows with top_k or pareto, \
-                 narrow the axes, or raise max_bytes"
+                "the columns would take more than max_bytes = {max_bytes}; take the rows in pieces with record_batches, \
+                 write them with write_parquet, reduce them with top_k, pareto, best_per_group, counts, histogram or \
+                 quantiles, keep those that pass a filter (where), narrow the axes, or raise max_bytes"
             );
             return Err(Error::spec("result_bytes", bytes, rule));
         }
@@ -234,7 +267,14 @@ impl Space {
         let plan = Plan::new(self)?;
         let null = Output::Flag(null);
         let mut deal = Deal { space: self, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
-        let next = |chunk: &Chunk| Writer { columns, pieces: deal.pieces(chunk).into_iter(), piece: None };
+        let streams = self.result_bytes(columns).is_none_or(|bytes| bytes > CACHED_BYTES);
+        let staged = || columns.iter().map(|_| Staged::default()).collect();
+        let next = |chunk: &Chunk| Writer {
+            columns,
+            pieces: deal.pieces(chunk).into_iter(),
+            piece: None,
+            staged: streams.then(staged),
+        };
         runner.each_chunk(self, &plan, columns, progress, next)?;
         Ok(columns.iter().map(|&column| ColumnMeta { column, names: names(self, column) }).collect())
     }

@@ -15,15 +15,25 @@ pub struct Pareto {
     pub rows: Vec<(Vec<f64>, u128)>,
 }
 
-const MOST: usize = 4;
+impl Pareto {
+    /// Refuses too few or too many objectives, and names.
+    pub(super) fn check(objectives: &[Column]) -> Result<()> {
+        if !(2..=MOST).contains(&objectives.len()) {
+            return Err(Error::spec("objectives", objectives.len(), "must be 2 to 4 columns"));
+        }
+        objectives.iter().try_for_each(|objective| objective.check_objective("objectives"))
+    }
+}
+
+pub(super) const MOST: usize = 4;
 
 /// Signed values, smaller is better; unused objectives are 0.
-type Point = [f64; MOST];
+pub(super) type Point = [f64; MOST];
 
 #[derive(Debug, Default)]
-struct Front {
+pub(super) struct Front {
     /// Ascending in the first objective, so that whatever beats a point stands before it.
-    points: Vec<(Point, u128)>,
+    pub(super) points: Vec<(Point, u128)>,
 }
 
 fn no_worse(a: &Point, b: &Point) -> bool {
@@ -33,14 +43,37 @@ fn no_worse(a: &Point, b: &Point) -> bool {
 impl Front {
     /// Whether some point is no worse than `corner` everywhere and better somewhere: then it beats everything that is
     /// no better than the corner.
-    fn beats(&self, corner: &Point, objectives: usize) -> bool {
+    pub(super) fn beats(&self, corner: &Point, objectives: usize) -> bool {
         let end = self.points.partition_point(|(point, _)| point[0] <= corner[0]);
         // The best rivals in the other objectives stand last; with two objectives only the very last can be one.
         let rivals = if objectives == 2 { 1 } else { end };
         self.points.iter().take(end).rev().take(rivals).any(|(point, _)| no_worse(point, corner) && point != corner)
     }
 
-    fn offer(&mut self, point: Point, row: u128) {
+    /// Whether nothing that is no better than the corner and stands at `first_row` or below it could enter.
+    pub(super) fn covers(&self, corner: &Point, objectives: usize, first_row: u128) -> bool {
+        let start = self.points.partition_point(|(point, _)| point[0] < corner[0]);
+        let mut equal = self.points.iter().skip(start).take_while(|(point, _)| point[0] == corner[0]);
+        equal.any(|(point, row)| point == corner && *row < first_row) || self.beats(corner, objectives)
+    }
+
+    /// The values of one row, signed.
+    pub(super) fn point(objectives: &[Column], values: &[f64]) -> Point {
+        let mut point: Point = [0.0; MOST];
+        for ((slot, column), value) in point.iter_mut().zip(objectives).zip(values) {
+            *slot = column.direction().sign() * value;
+        }
+        point
+    }
+
+    pub(super) fn into_pareto(mut self, objectives: &[Column]) -> Pareto {
+        self.points.sort_unstable_by_key(|(_, row)| *row);
+        let values =
+            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
+        Pareto { rows: self.points.into_iter().map(|(point, row)| (values(point), row)).collect() }
+    }
+
+    pub(super) fn offer(&mut self, point: Point, row: u128) {
         let end = self.points.partition_point(|(other, _)| other[0] <= point[0]);
         for (other, other_row) in self.points.iter_mut().take(end).rev() {
             if no_worse(other, &point) {
@@ -94,7 +127,7 @@ impl Search<'_> {
 impl Visitor for Search<'_> {
     fn visit(&mut self, block: &Block<'_>) {
         let count = self.objectives.len();
-        if !block.has_results() || block.earliest() > self.latest {
+        if !block.has_results() || !block.any_until(self.latest) {
             return;
         }
         if self.corner(block).is_some_and(|corner| self.front.beats(&corner, count)) {
@@ -137,12 +170,7 @@ impl Space {
         progress: &mut Progress<'_>,
     ) -> Result<Pareto> {
         self.check()?;
-        if !(2..=MOST).contains(&objectives.len()) {
-            return Err(Error::spec("objectives", objectives.len(), "must be 2 to 4 columns"));
-        }
-        for objective in objectives {
-            objective.check_objective("objectives")?;
-        }
+        Pareto::check(objectives)?;
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain(objectives.iter().copied()).collect();
         let fresh = || Search {
             objectives,
@@ -163,9 +191,6 @@ impl Space {
             }
             all.offer(point, row);
         }
-        all.points.sort_unstable_by_key(|(_, row)| *row);
-        let values =
-            |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
-        Ok(Pareto { rows: all.points.into_iter().map(|(point, row)| (values(point), row)).collect() })
+        Ok(all.into_pareto(objectives))
     }
 }

@@ -181,8 +181,23 @@ impl Space {
         ]
     }
 
-    /// Refuses empty axes and values out of range.
+    /// Refuses empty axes, values out of range, and more rows than can be numbered.
     pub fn check(&self) -> Result<()> {
+        self.check_axes()?;
+        self.numbered_rows().map(|_| ())
+    }
+
+    /// Number of rows, refused where a row number would not hold it.
+    fn numbered_rows(&self) -> Result<u128> {
+        self.num_configurations().ok_or_else(|| {
+            let rule = "rows must stay below 2^128 and combinations of the other axes than batch, context and query \
+                        below 2^64: narrow the axes";
+            Error::overflow("num_configurations", "product of the axes", rule)
+        })
+    }
+
+    /// Refuses empty axes and values out of range.
+    pub fn check_axes(&self) -> Result<()> {
         for (name, len) in CATEGORICAL.iter().zip(self.categorical_lengths()) {
             if len == 0 {
                 return Err(Error::spec(*name, "[]", "an axis needs at least one value"));
@@ -191,9 +206,6 @@ impl Space {
         self.batch_size.check("batch_size")?;
         self.context_tokens.check("context_tokens")?;
         self.query_tokens.check("query_tokens")?;
-        if self.num_combinations().is_none() {
-            return Err(Error::overflow("combinations", "product of the axes", "must stay below 2^63"));
-        }
         for index in 0..self.usd_per_hour.len() {
             if self.usd_per_hour.get(index).copied().flatten().is_some_and(|usd| !(usd.is_finite() && usd >= 0.0)) {
                 return Err(Error::spec("usd_per_hour", "not finite", "must be a finite number of at least 0"));
@@ -293,7 +305,7 @@ impl Space {
 
     /// The configuration of one row.
     pub fn configuration(&self, row: u128) -> Result<Configuration> {
-        let total = self.num_configurations().unwrap_or(u128::MAX);
+        let total = self.numbered_rows()?;
         if row >= total {
             return Err(Error::spec("index", row, format!("must be below the {total} rows of the space")));
         }

@@ -47,6 +47,7 @@ pub(super) struct Combination {
 }
 
 impl Combination {
+    /// A combination by itself.
     pub(super) fn compile(space: &Space, index: u64) -> Result<Self> {
         let (spec, _) = space.combination(index)?;
         Self::of(space, index, &compile(spec)?)
@@ -108,6 +109,7 @@ impl PairTable {
         for column in [&mut table.context_tokens, &mut table.query_tokens, &mut table.max_sequences] {
             column.reserve(pairs.len());
         }
+        table.valid.reserve(pairs.len());
         let runs = combination.runs.as_ref().ok();
         let (mut last, mut fits) = (0, 0.0);
         for (query, context) in pairs {
@@ -125,6 +127,14 @@ impl PairTable {
         let attention = runs.map_or(&[][..], |(deployment, _)| &deployment.step.attention);
         table.loads = attention.iter().map(|entry| loads(&entry.op)).collect::<Result<_>>()?;
         Ok(table)
+    }
+
+    /// The table of any pairs by itself, its loads among it.
+    pub(super) fn alone(
+        combination: &Combination,
+        pairs: &(impl ExactSizeIterator<Item = (u64, u64)> + Clone),
+    ) -> Result<Self> {
+        Self::of(combination, pairs.clone(), |op| Ok(Arc::new(Self::loads(op, pairs.clone()))))
     }
 
     /// Loads of one request of any (query, context) pairs; nothing where a pair is not valid.
@@ -237,7 +247,7 @@ impl<'a> Tables<'a> {
         self.combinations.get(index, || {
             // Everything but the capacity limits makes a deployment.
             let position = self.space.position(index);
-            let compiled = self.deployments.get(position[..DEPLOYMENT_AXES].to_vec(), || {
+            let compiled = self.deployments.get(position.iter().take(DEPLOYMENT_AXES).copied().collect(), || {
                 let (spec, _) = self.space.combination(index)?;
                 compile(spec)
             })?;

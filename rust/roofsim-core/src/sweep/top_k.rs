@@ -18,6 +18,16 @@ pub struct TopK {
     pub rows: Vec<(f64, u128)>,
 }
 
+impl TopK {
+    /// Refuses to keep nothing, or to rank by names.
+    pub(super) fn check(k: usize, column: Column) -> Result<()> {
+        if k == 0 {
+            return Err(Error::spec("k", k, "must be at least 1"));
+        }
+        column.check_objective("by")
+    }
+}
+
 /// Keeps the k best of what it is shown. The order is total, so any way of splitting the rows gives the same result.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
@@ -85,6 +95,9 @@ impl Best {
     /// As [`Self::into_rows`] of all of them together; asks now and then whether to go on.
     fn join(parts: Vec<Self>, sign: f64, mut go_on: impl FnMut() -> Result<()>) -> Result<Vec<(f64, u128)>> {
         let k = parts.first().map_or(0, |best| best.k);
+        if parts.iter().map(|best| best.rows.len()).sum::<usize>() <= SORTED {
+            return Ok(parts.into_iter().fold(Self::new(k), Self::merge).into_rows(sign));
+        }
         let mut runs = VecDeque::new();
         for best in parts {
             let mut rows = best.rows.into_vec();
@@ -147,7 +160,7 @@ impl Visitor for Search<'_> {
         let threshold = self.best.threshold();
         let reachable = block.of_time(self.column).map_or(f64::INFINITY, |of_time| of_time.latest(threshold));
         let latest = reachable.min(self.latest);
-        if block.earliest() > latest {
+        if !block.any_until(latest) {
             return;
         }
         let (Some(values), Some(mask)) = (self.values.get_mut(..block.len), self.mask.get_mut(..block.len)) else {
@@ -178,10 +191,7 @@ impl Space {
         progress: &mut Progress<'_>,
     ) -> Result<TopK> {
         self.check()?;
-        if k == 0 {
-            return Err(Error::spec("k", k, "must be at least 1"));
-        }
-        column.check_objective("by")?;
+        TopK::check(k, column)?;
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain([column]).collect();
         let fresh = || Search {
             column,

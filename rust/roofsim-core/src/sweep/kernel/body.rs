@@ -146,8 +146,7 @@ pub(super) fn add_attention(
     law: &KernelLaw,
     count: f64,
     batch: f64,
-    table: &LoadTable,
-    first: usize,
+    (table, first): (&LoadTable, usize),
     start: Option<f64>,
     time: &mut [f64],
 ) -> f64 {

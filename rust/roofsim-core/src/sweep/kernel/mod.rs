@@ -117,9 +117,9 @@ macro_rules! dispatch {
 
 dispatch! {
     /// Adds `count` times the attention time of `batch` requests to each row, or to `start` where the rows begin alike;
-    /// returns the least time.
+    /// returns the least time. `loads` is a table and the position of the first row in it.
     fn add_attention(
-        law: &KernelLaw, count: f64, batch: f64, table: &LoadTable, first: usize, start: Option<f64>, time: &mut [f64]
+        law: &KernelLaw, count: f64, batch: f64, loads: (&LoadTable, usize), start: Option<f64>, time: &mut [f64]
     ) -> f64;
     /// `out = numerator / x / divisor`.
     fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]);

@@ -1,0 +1,134 @@
+"""Columns of a sweep: NumPy arrays with nulls, and an Arrow stream of the same memory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from roofsim import _core
+from roofsim.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["ROW", "Columns"]
+
+ROW = "row"
+"""The column that holds the number of a row, wherever columns are asked for by name."""
+
+ARROW_BATCH_ROWS = 1 << 20
+"""Rows of one record batch of a stream; batches are slices of the same memory."""
+
+
+class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
+    """The result of a sweep: one masked array per column, rows in the order of the space.
+
+    A row that no engine would run is masked in every result column; its axes and its ``status`` stand. Below a mask
+    ``.data`` holds NaN in a column of floats, 0 in one of counts, false in one of flags and the empty name in
+    ``bound``. Numbers are shared with the core without a copy; names (``bound``, ``status``, models) become
+    fixed-width strings when asked for.
+
+    polars, pandas, DuckDB and pyarrow take it as it is (the Arrow PyCapsule interface): masked is null, names are
+    dictionaries.
+
+    Examples
+    --------
+    >>> import roofsim as rs
+    >>> columns = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 64]).run(["time_s", "fits"])
+    >>> columns["fits"].tolist(), columns.num_rows
+    ([True, True], 2)
+    """
+
+    def __init__(
+        self,
+        columns: list[tuple[str, NDArray[Any], list[str] | None, bool]],
+        null: NDArray[np.bool_],
+        rows: NDArray[np.uint64] | None = None,
+    ) -> None:
+        self._null = null
+        self._rows = rows
+        self._columns = {name: self._named(array, names, nullable) for name, array, names, nullable in columns}
+
+    def _named(
+        self, array: NDArray[Any], names: list[str] | None, nullable: bool
+    ) -> tuple[NDArray[Any], list[str] | None, bool]:
+        if names is not None and nullable and self._any_null:
+            # A null row has no name: not the first one, which its code would stand for.
+            array[self._null] = len(names)
+            names = [*names, ""]
+        return array, names, nullable
+
+    def _memory(self, rows: int, names: list[str]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
+        """Arrays to write a result of so many rows and these columns into."""
+        if self.num_rows != rows or list(self) != names or ROW in names:
+            rule = f"must hold {rows} rows of the columns {', '.join(names)}, in this order"
+            raise SpecError("out", repr(self), rule)
+        return [array for array, _, _ in self._columns.values()], self._null
+
+    def __getitem__(self, name: str) -> np.ma.MaskedArray[Any, Any]:
+        if name not in self._columns:
+            raise KeyError(name)
+        array, names, _ = self._columns[name]
+        values = array if names is None else np.asarray(names, dtype=np.str_)[array]
+        return np.ma.MaskedArray(values, mask=self._mask(name), copy=False)
+
+    def _mask(self, name: str) -> Any:
+        array, _, nullable = self._columns[name]
+        if name == "usd_per_mtok":
+            return np.isnan(array)  # an unknown price is null too
+        return self._null if nullable and self._any_null else np.ma.nomask
+
+    @functools.cached_property
+    def _any_null(self) -> bool:
+        return bool(self._null.any())
+
+    def codes(self, name: str) -> tuple[NDArray[np.uint32], list[str]]:
+        """Return a categorical column as codes and the names they stand for, without making strings.
+
+        Raises
+        ------
+        SpecError
+            The column holds numbers, or there is none of this name.
+        """
+        if name not in self._columns:
+            raise SpecError("column", name, f"is not among the columns {', '.join(self._columns)}")
+        array, names, _ = self._columns[name]
+        if names is None:
+            raise SpecError("column", name, "is not categorical: it has no codes")
+        return array, list(names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the result."""
+        return len(self._null)
+
+    @property
+    def rows(self) -> NDArray[np.uint64]:
+        """The number in the space of each row of the result."""
+        return np.arange(self.num_rows, dtype=np.uint64) if self._rows is None else self._rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Export as an Arrow stream without copying numbers; no other schema is offered."""
+        columns = []
+        for name, (array, names, nullable) in self._columns.items():
+            mask = self._mask(name)
+            null = None if mask is np.ma.nomask else mask
+            if names is not None and null is not None:
+                # In Arrow a null needs no name of its own.
+                array, names = np.where(null, 0, array).astype(np.uint32), names[:-1]
+            columns.append((name, array, names, null, nullable))
+        return _core._columns_stream(columns, ARROW_BATCH_ROWS)
+
+    def __repr__(self) -> str:
+        return f"Columns({self.num_rows} rows: {', '.join(self)})"

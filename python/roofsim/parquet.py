@@ -1,0 +1,270 @@
+"""A sweep on disk: a directory of Parquet files that a stopped run leaves readable and a later run completes.
+
+Each file holds the rows that pass of a range of row numbers, and says which in its name. It is written under a name
+that readers pass over and renamed when it is whole. `_roofsim.json` says what the directory is of. pyarrow does the
+writing: whoever reads Parquet in Python has it or can have it, and a compiled writer would make the wheel larger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roofsim import _core
+from roofsim.batches import RecordBatches
+from roofsim.errors import SpecError, UnsupportedError
+from roofsim.identity import differences, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from os import PathLike
+
+    from roofsim.arguments import Progress, Request
+    from roofsim.sweep import SweepSpace
+
+__all__ = ["ROW_GROUP_ROWS", "ParquetParts", "write_parts"]
+
+ROW_GROUP_ROWS = 1 << 20
+PART_GROUPS = 16
+"""Row groups of a file: what a run that is killed loses at most."""
+PART_SPAN = 1 << 34
+"""Rows looked at for a file where few pass."""
+
+MANIFEST = "_roofsim.json"
+PART = re.compile(r"part-(\d{20})-(\d{20})\.parquet")
+"""First row and the one behind the last: 20 digits hold any 64-bit number, so that names sort as rows do."""
+
+
+@dataclass(frozen=True)
+class ParquetParts:
+    """What is in the directory now.
+
+    Attributes
+    ----------
+    path
+        The directory.
+    files
+        Its Parquet files in the order of the rows.
+    num_rows
+        Rows in them.
+    resumed
+        Rows of the space that an earlier run had done.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    num_rows: int
+    resumed: int
+
+
+def write_parts(
+    space: SweepSpace,
+    path: str | PathLike[str],
+    names: Sequence[str],
+    asked: Request,
+    row_group_rows: int,
+    compression: str,
+) -> ParquetParts:
+    """Write what is missing of the rows; see `SweepSpace.write_parquet`."""
+    _pyarrow()
+    where, rows, threads, progress = asked
+    first, end = rows if rows is not None else (0, space.num_configurations)
+    RecordBatches(space._space, names, row_group_rows, asked)  # refuses what is wrong before anything is written
+    folder = _claim(path, _manifest(space, names, where))
+    for stale in folder.glob(".part-*.tmp"):
+        if first <= int(stale.name[6:26]) < end:
+            stale.unlink()
+    done = _parts(folder)
+    resumed = sum(max(0, min(stop, end) - max(start, first)) for start, stop, _ in done)
+    finished = resumed
+    try:
+        for start, stop in _missing(done, first, end):
+            row = start
+            while row < stop:
+                batches = RecordBatches(
+                    space._space, names, row_group_rows, (where, (row, min(stop, row + PART_SPAN)), threads, None)
+                )
+                part = _Part(batches, folder, row, row_group_rows, compression)
+                row = part.write(_shifted(progress, finished + row - start, end - first))
+            finished += stop - start
+    except OSError as error:
+        raise SpecError("path", os.fspath(path), f"cannot be written: {error.strerror or error}") from error
+    files = tuple(part for _, _, part in _parts(folder))
+    num_rows = sum(_pyarrow().parquet.read_metadata(part).num_rows for part in files)
+    return ParquetParts(folder, files, num_rows, resumed)
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    if progress is None:
+        return None
+    tell = progress
+    return lambda done, _: tell(before + done, total)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until what is inside is done: a row group must not be written twice or half."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    held: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        before(*held[0])
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UnsupportedError("write_parquet", "pyarrow", "is not installed: pip install 'roofsim[arrow]'") from error
+    return pyarrow
+
+
+def _manifest(space: SweepSpace, names: Sequence[str], where: Sequence[str]) -> dict[str, Any]:
+    description = space.description()
+    return {
+        "format": 1,
+        "roofsim": _core.__version__,
+        "fingerprint": fingerprint(description),
+        "num_configurations": str(space.num_configurations),
+        "columns": list(names),
+        "where": sorted(where),
+        "space": description,
+    }
+
+
+def _claim(path: str | PathLike[str], manifest: dict[str, Any]) -> Path:
+    """Make the directory and say what it is of, or check that it is of the same."""
+    folder = Path(path)
+    shown = os.fspath(path)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise SpecError("path", shown, "is a file: a sweep is written into a directory of Parquet files")
+        folder.mkdir(parents=True, exist_ok=True)
+        held = folder / MANIFEST
+        if not held.exists():
+            if any(folder.iterdir()):
+                raise SpecError("path", shown, f"holds other files and no {MANIFEST}: give an empty or a new directory")
+            fresh = folder / f".{MANIFEST}.{os.getpid()}.tmp"
+            fresh.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            fresh.replace(held)
+            return folder
+        other = json.loads(held.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError("path", shown, f"cannot be written: {error.strerror or error}") from error
+    except ValueError:
+        raise SpecError("path", shown, f"its {MANIFEST} cannot be read: give another directory") from None
+    if not isinstance(other, dict) or not isinstance(other.get("space"), dict):
+        raise SpecError("path", shown, f"its {MANIFEST} is not of a sweep: give another directory")
+    if other != manifest:
+        flat = [{**{k: json.dumps(v) for k, v in m.items() if k != "space"}, **m["space"]} for m in (manifest, other)]
+        for entries in flat:
+            entries.pop("fingerprint", None)
+        raise SpecError("path", shown, f"holds another sweep: {differences(*flat)}")
+    return folder
+
+
+def _parts(folder: Path) -> list[tuple[int, int, Path]]:
+    """Ranges of rows that are done, rising."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        if match := PART.fullmatch(file.name):
+            found.append((int(match[1]), int(match[2]), file))
+    for (_, stop, one), (start, _, other) in pairwise(found):
+        if start < stop:
+            raise SpecError("path", str(folder), f"{one.name} and {other.name} hold the same rows: remove one")
+    return found
+
+
+def _missing(done: Sequence[tuple[int, int, Path]], first: int, end: int) -> list[tuple[int, int]]:
+    gaps = []
+    for start, stop, _ in done:
+        if first < start:
+            gaps.append((first, min(start, end)))
+        first = max(first, stop)
+        if first >= end:
+            break
+    if first < end:
+        gaps.append((first, end))
+    return [(start, stop) for start, stop in gaps if start < stop]
+
+
+class _Part:
+    """One file in the making."""
+
+    def __init__(self, batches: RecordBatches, folder: Path, start: int, group: int, compression: str) -> None:
+        self._pa = _pyarrow()
+        self._group = group
+        self._folder = folder
+        self._start = start
+        self._schema = self._pa.RecordBatchReader.from_stream(batches).schema
+        self._batches, self._columns = batches.open()
+        self._temporary = folder / f".part-{start:020d}.{os.getpid()}.tmp"
+        self._compression = compression
+        self._pending: list[Any] = []
+
+    def write(self, progress: Any) -> int:
+        """Write the file and return the row behind its last one. A stop keeps what is done, a failure nothing."""
+        stopped: BaseException | None = None
+        try:
+            with self._writer() as writer:
+                groups = 0
+                while groups < PART_GROUPS:
+                    try:
+                        found = self._batches.next(progress)
+                    except BaseException as error:
+                        stopped = error
+                        break
+                    if found is None:
+                        break
+                    try:
+                        with _uninterrupted():
+                            self._pending.append(self._pa.table(self._columns(found)))
+                            groups += self._flush(writer, whole=False)
+                    except KeyboardInterrupt as error:
+                        stopped = error
+                        break
+                with _uninterrupted():
+                    self._flush(writer, whole=True)
+        except BaseException:
+            self._temporary.unlink(missing_ok=True)
+            raise
+        end = self._batches.next_row
+        if end > self._start:
+            self._temporary.replace(self._folder / f"part-{self._start:020d}-{end:020d}.parquet")
+        else:
+            self._temporary.unlink(missing_ok=True)
+        if stopped is not None:
+            raise stopped
+        return end
+
+    def _writer(self) -> Any:
+        try:
+            return self._pa.parquet.ParquetWriter(self._temporary, self._schema, compression=self._compression)
+        except (ValueError, self._pa.ArrowException) as error:
+            raise SpecError("compression", self._compression, str(error)) from error
+
+    def _flush(self, writer: Any, *, whole: bool) -> int:
+        """Write full row groups, with `whole` the rest too; return how many."""
+        groups = 0
+        while (rows := sum(table.num_rows for table in self._pending)) >= (1 if whole else self._group):
+            table = self._pa.concat_tables(self._pending) if len(self._pending) > 1 else self._pending[0]
+            writer.write_table(table.slice(0, self._group), row_group_size=self._group)
+            self._pending = [table.slice(self._group)] if rows > self._group else []
+            groups += 1
+        return groups

@@ -1,0 +1,64 @@
+//! How many rows pass, by the values of some columns.
+
+use super::super::block::Block;
+use super::super::column::Column;
+use super::super::driver::Progress;
+use super::super::filter::Filter;
+use super::super::kernel::BLOCK;
+use super::super::part::Part;
+use super::super::space::Space;
+use super::key::{GroupKey, Keys, Places};
+use super::{Kept, Reduction, Scan};
+use crate::error::Result;
+
+struct Counts<'a> {
+    keys: &'a Keys,
+    counts: Vec<u64>,
+    kept: Kept,
+}
+
+impl Counts<'_> {
+    fn add(&mut self, group: usize, rows: u64) {
+        if let Some(count) = self.counts.get_mut(group) {
+            *count += rows;
+        }
+    }
+}
+
+impl Reduction for Counts<'_> {
+    fn fresh(&self) -> Self {
+        Self { keys: self.keys, counts: vec![0; self.counts.len()], kept: Kept::default() }
+    }
+
+    fn see(&mut self, part: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
+        let mut each = [0; BLOCK];
+        let places = self.keys.places(part, block, &mut each);
+        let mut kept = std::mem::take(&mut self.kept);
+        let mask = kept.rows(block, filters);
+        match places {
+            Places::One(group) => self.add(group, mask.iter().map(|m| m & 1).sum()),
+            Places::Each(groups) => {
+                for (&group, m) in groups.iter().zip(mask) {
+                    self.add(group, m & 1);
+                }
+            }
+        }
+        self.kept = kept;
+    }
+
+    fn join(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(mine, theirs)| *mine += theirs);
+    }
+}
+
+impl Space {
+    /// Rows that pass, by the values of `by`, groups without rows left out. Rows that no engine would run count where
+    /// no filter asks for a result; in a result column their value is null. Without columns: one group of all rows.
+    pub fn counts(&self, scan: &Scan<'_>, by: &[Column], progress: &mut Progress<'_>) -> Result<Vec<(GroupKey, u64)>> {
+        let keys = Keys::new(self, by)?;
+        let empty = Counts { keys: &keys, counts: vec![0; keys.num_groups()], kept: Kept::default() };
+        let found = scan.reduce(self, by, empty, progress)?;
+        let groups = found.counts.into_iter().enumerate().filter(|(_, rows)| *rows > 0);
+        Ok(groups.map(|(group, rows)| (keys.key(group), rows)).collect())
+    }
+}

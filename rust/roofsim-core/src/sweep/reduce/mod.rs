@@ -1,0 +1,135 @@
+//! Reductions that keep little however many rows they see, and join: of any range of rows, on any number of threads.
+//!
+//! What a reduction keeps does not depend on the order of its blocks or on how they were shared out: counts add up, and
+//! the best rows are chosen by a total order. So the threads of one sweep, and parts of a space reduced apart, join to
+//! the same result.
+
+mod counts;
+mod groups;
+mod histogram;
+mod join;
+mod key;
+mod quantiles;
+
+use std::ops::{ControlFlow, Range};
+
+use super::block::Block;
+use super::column::Column;
+use super::driver::{Progress, Runner, Visitor};
+use super::filter::{Filter, keep_known};
+use super::kernel::{BLOCK, Mask};
+use super::part::{Part, parts, rows_of};
+use super::space::Space;
+use crate::error::Result;
+use crate::parallel::Status;
+
+pub use groups::{Group, Groups};
+pub use histogram::Histogram;
+pub use key::{GroupKey, MAX_GROUPS};
+pub use quantiles::{RELATIVE_ERROR, Sketch};
+
+/// Which rows a reduction sees, and on how many threads.
+#[derive(Debug, Clone)]
+pub struct Scan<'a> {
+    /// Threads and instruction set; results do not depend on it.
+    pub runner: Runner,
+    /// Conditions that must all hold.
+    pub filters: &'a [Filter],
+    /// Row numbers; `None` is all of them.
+    pub rows: Option<Range<u128>>,
+}
+
+/// What is kept of the rows.
+pub(super) trait Reduction: Send + Sized {
+    /// One that has seen nothing.
+    fn fresh(&self) -> Self;
+
+    /// Sees a block of a part; `filters` are those of the part.
+    fn see(&mut self, part: &Part<'_>, block: &Block<'_>, filters: &[Filter]);
+
+    /// Takes in what another one has seen.
+    fn join(&mut self, other: Self);
+}
+
+/// The filters that a row without a result may pass, and the mask they leave.
+pub(super) struct Kept(Box<[Mask; BLOCK]>);
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self(Box::new([0; BLOCK]))
+    }
+}
+
+impl Kept {
+    /// One mask per row of the block: all ones where it passes.
+    pub(super) fn rows(&mut self, block: &Block<'_>, filters: &[Filter]) -> &[Mask] {
+        let mask = self.0.get_mut(..block.len).unwrap_or_default();
+        keep_known(block, filters, mask);
+        mask
+    }
+}
+
+/// Fills `values` with a column, NaN where a row has no result: also where the column is the same in all other rows.
+pub(super) fn fill_known(block: &Block<'_>, column: Column, values: &mut [f64]) {
+    block.fill(column, values);
+    if !column.is_always_known() && !block.table.all_valid {
+        for (row, value) in values.iter_mut().enumerate() {
+            if block.status(row) != Status::Ok {
+                *value = f64::NAN;
+            }
+        }
+    }
+}
+
+struct Eyes<'a, R> {
+    part: &'a Part<'a>,
+    filters: &'a [Filter],
+    reduction: R,
+}
+
+impl<R: Reduction> Visitor for Eyes<'_, R> {
+    fn visit(&mut self, block: &Block<'_>) {
+        self.reduction.see(self.part, block, self.filters);
+    }
+}
+
+impl Scan<'_> {
+    /// Shows every block of the rows to the reduction.
+    pub(super) fn reduce<R: Reduction + Sync>(
+        &self,
+        space: &Space,
+        columns: &[Column],
+        mut whole: R,
+        progress: &mut Progress<'_>,
+    ) -> Result<R> {
+        let rows = rows_of(space, self.rows.clone())?;
+        let columns: Vec<Column> = self.filters.iter().map(|f| f.column).chain(columns.iter().copied()).collect();
+        self.each_part(space, rows, progress, |part, filters, tick| {
+            let fresh = || Eyes { part, filters, reduction: whole.fresh() };
+            let found = self.runner.reduce(&part.space, &columns, tick, fresh)?;
+            let found: Vec<R> = found.into_iter().map(|eyes| eyes.reduction).collect();
+            for one in found {
+                whole.join(one);
+            }
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
+    /// Calls `work` with each part of the rows, its filters, and a progress that counts all rows.
+    pub(super) fn each_part(
+        &self,
+        space: &Space,
+        rows: Range<u128>,
+        progress: &mut Progress<'_>,
+        mut work: impl FnMut(&Part<'_>, &[Filter], &mut Progress<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (start, total) = (rows.start, rows.end - rows.start);
+        for part in parts(space, rows) {
+            let before = part.first_row - start;
+            let mut tick = |done: u128, _: u128| -> ControlFlow<()> { progress(before + done, total) };
+            work(&part, &part.filters(self.filters), &mut tick)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! What a search keeps: shared by its threads, and the judge of which regions are hopeless.
+//!
+//! What is kept in the end does not depend on the order in which rows are offered, nor on offering one twice.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use super::super::column::Column;
+use super::super::pareto::{Front, Point};
+use super::staircase::Staircase;
+
+/// Keeps rows by their objectives, signed so that smaller is better.
+pub(super) trait Goal: Sync {
+    /// The columns whose values rows are kept by.
+    fn objectives(&self) -> &[Column];
+
+    /// Whether no row can be kept that is nowhere better than `corner` and not above `first_row`.
+    fn hopeless(&self, corner: &Point, first_row: u128) -> bool;
+
+    /// Offers a row; offering it again changes nothing.
+    fn offer(&self, point: &Point, row: u128);
+}
+
+/// A key and its row in the order of the result: smaller keys first, ties to the lower row.
+#[derive(Debug, Clone, Copy)]
+struct Entry(f64, u128);
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // Keys are never NaN; 0 and -0 are equal.
+        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal).then(self.1.cmp(&other.1))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+/// The k best rows by one column.
+#[derive(Debug)]
+pub(super) struct BestRows {
+    objective: [Column; 1],
+    k: usize,
+    rows: Mutex<BTreeSet<Entry>>,
+    /// Bits of the worst key that is kept; infinity until there are k.
+    threshold: AtomicU64,
+}
+
+impl BestRows {
+    pub(super) const fn new(k: usize, objective: Column) -> Self {
+        let threshold = AtomicU64::new(f64::INFINITY.to_bits());
+        Self { objective: [objective], k, rows: Mutex::new(BTreeSet::new()), threshold }
+    }
+
+    pub(super) fn into_rows(self) -> Vec<(f64, u128)> {
+        let sign = self.objective[0].direction().sign();
+        let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+        rows.into_iter().map(|Entry(key, row)| (sign * key, row)).collect()
+    }
+
+    fn threshold(&self) -> f64 {
+        f64::from_bits(self.threshold.load(Ordering::Relaxed))
+    }
+
+    /// Whether an entry stands behind k others.
+    fn is_late(&self, entry: Entry) -> bool {
+        let threshold = self.threshold();
+        if entry.0 != threshold {
+            return entry.0 > threshold;
+        }
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.len() == self.k && rows.last().is_some_and(|worst| entry > *worst)
+    }
+}
+
+impl Goal for BestRows {
+    fn objectives(&self) -> &[Column] {
+        &self.objective
+    }
+
+    fn hopeless(&self, corner: &Point, first_row: u128) -> bool {
+        self.is_late(Entry(corner[0], first_row))
+    }
+
+    fn offer(&self, point: &Point, row: u128) {
+        let entry = Entry(point[0], row);
+        if self.is_late(entry) {
+            return;
+        }
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.insert(entry);
+        if rows.len() > self.k {
+            rows.pop_last();
+        }
+        if rows.len() == self.k
+            && let Some(worst) = rows.last()
+        {
+            self.threshold.store(worst.0.to_bits(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A front as it grows: over two objectives a staircase, else a list.
+#[derive(Debug)]
+enum Growing {
+    Staircase(Staircase),
+    List(Front),
+}
+
+/// The rows that nothing beats.
+#[derive(Debug)]
+pub(super) struct SharedFront<'a> {
+    objectives: &'a [Column],
+    front: RwLock<Growing>,
+}
+
+impl<'a> SharedFront<'a> {
+    pub(super) fn new(objectives: &'a [Column]) -> Self {
+        let front = match objectives {
+            [_, _] => Growing::Staircase(Staircase::default()),
+            _ => Growing::List(Front::default()),
+        };
+        Self { objectives, front: RwLock::new(front) }
+    }
+
+    pub(super) fn into_front(self) -> Front {
+        match self.front.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Growing::Staircase(staircase) => Front { points: staircase.into_points() },
+            Growing::List(front) => front,
+        }
+    }
+}
+
+impl Goal for SharedFront<'_> {
+    fn objectives(&self) -> &[Column] {
+        self.objectives
+    }
+
+    fn hopeless(&self, corner: &Point, first_row: u128) -> bool {
+        match &*self.front.read().unwrap_or_else(PoisonError::into_inner) {
+            Growing::Staircase(staircase) => staircase.covers(corner, first_row),
+            Growing::List(front) => front.covers(corner, self.objectives.len(), first_row),
+        }
+    }
+
+    fn offer(&self, point: &Point, row: u128) {
+        if self.hopeless(point, row) {
+            return;
+        }
+        match &mut *self.front.write().unwrap_or_else(PoisonError::into_inner) {
+            Growing::Staircase(staircase) => staircase.offer(point, row),
+            Growing::List(front) => front.offer(*point, row),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Exact search without a scan: branch and bound over the numeric axes of every combination.
+//!
+//! Time grows with batch, context and query tokens, and what fits shrinks with them, so that two corners bound every
+//! column over a whole box of rows (`bounds`, `extent`). Boxes that cannot hold a row to keep are dropped, the others
+//! divided (`explore`), the most promising first (`driver`), as long as the `goal` could keep one of their rows. Only runs of rows that no bound settles are evaluated, by
+//! the same code as in a scan: the result is the scan's, bit for bit, ties included.
+
+mod axis;
+mod bounds;
+mod driver;
+mod explore;
+mod extent;
+mod goal;
+mod influence;
+mod region;
+mod staircase;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
+use super::column::Column;
+use super::driver::{Progress, Runner};
+use super::filter::Filter;
+use super::pareto::Pareto;
+use super::space::Space;
+use super::top_k::TopK;
+use crate::error::Result;
+use goal::{BestRows, SharedFront};
+
+/// What a search did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SearchReport {
+    /// Rows of the space.
+    pub num_configurations: u128,
+    /// Rows evaluated one by one.
+    pub num_evaluated: u128,
+    /// Boxes of rows that were bounded; each takes the cost of at most two corners.
+    pub num_bounded: u64,
+    /// Combinations compiled, more than once where that was needed.
+    pub num_compiled: u64,
+}
+
+/// Rows below which a scan takes less time than to look for what to leave out.
+const SMALL: u128 = 1 << 20;
+/// Rows of a combination below which a few rows all over it are nearly all.
+const SHORT: u128 = 1 << 12;
+/// Rows of a space for each row to keep below which bounds rule out too little.
+const ROWS_PER_KEPT: u128 = 1 << 10;
+
+impl Space {
+    /// The `k` best rows by `column` among those that pass all filters, as [`Space::top_k`] finds them.
+    pub fn search_top_k(
+        &self,
+        runner: Runner,
+        k: usize,
+        column: Column,
+        filters: &[Filter],
+        progress: &mut Progress<'_>,
+    ) -> Result<(TopK, SearchReport)> {
+        self.check()?;
+        TopK::check(k, column)?;
+        let goal = BestRows::new(k, column);
+        let report = driver::search(self, runner, &goal, filters, progress)?;
+        Ok((TopK { rows: goal.into_rows() }, report))
+    }
+
+    /// The Pareto front of `objectives` among the rows that pass all filters, as [`Space::pareto`] finds it.
+    pub fn search_pareto(
+        &self,
+        runner: Runner,
+        objectives: &[Column],
+        filters: &[Filter],
+        progress: &mut Progress<'_>,
+    ) -> Result<(Pareto, SearchReport)> {
+        self.check()?;
+        Pareto::check(objectives)?;
+        let goal = SharedFront::new(objectives);
+        let report = driver::search(self, runner, &goal, filters, progress)?;
+        Ok((goal.into_front().into_pareto(objectives), report))
+    }
+
+    /// Whether a search for `kept` rows should take less time than a scan.
+    ///
+    /// Parts of a calibrated cost are bounded loosely, and so is what takes the most time: a search that ranks by them
+    /// would look at most rows, at more than a scan's cost for each.
+    pub fn prefers_search(&self, kept: usize, objectives: &[Column]) -> bool {
+        let rows = self.num_configurations().unwrap_or(u128::MAX);
+        let loose = |column: &Column| matches!(column, Column::ComputeS | Column::MemoryS | Column::OverheadS);
+        let large = rows >= SMALL && self.rows_per_combination() >= SHORT;
+        large && rows / ROWS_PER_KEPT >= kept as u128 && !objectives.iter().any(loose)
+    }
+}

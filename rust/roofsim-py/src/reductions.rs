@@ -1,0 +1,194 @@
+//! Reductions of a sweep: the best rows of a range and of groups, counts, histograms, quantiles, and their joins.
+
+use std::ops::Range;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::wrap_pyfunction;
+use roofsim_core::sweep::{
+    Column, ColumnKind, Filter, GroupKey, Pareto, RELATIVE_ERROR, Runner, Scan, Sketch, Space, TopK, parse_filters,
+};
+
+use crate::arguments::count;
+use crate::error::IntoPython;
+use crate::sweep::{PySpace, detached, parse_columns};
+
+/// Which rows a reduction sees, and how it runs: `(filters, rows, num_threads, progress)`.
+#[derive(FromPyObject)]
+pub(crate) struct Request(Vec<String>, Option<(u128, u128)>, usize, Option<Py<PyAny>>);
+
+type Row = (f64, u128);
+type PointRow = (Vec<f64>, u128);
+
+impl Request {
+    pub(crate) fn filters(&self, space: &Space) -> PyResult<Vec<Filter>> {
+        parse_filters(space, &self.0).python()
+    }
+
+    pub(crate) fn rows(&self) -> Option<Range<u128>> {
+        self.1.map(|(start, end)| start..end)
+    }
+
+    pub(crate) fn runner(&self) -> Runner {
+        Runner::new(self.2)
+    }
+
+    /// Runs `work` outside of the GIL.
+    pub(crate) fn run<T: Send>(
+        self,
+        py: Python<'_>,
+        space: &Space,
+        work: impl FnOnce(&Scan<'_>, &mut dyn FnMut(u128, u128) -> std::ops::ControlFlow<()>) -> roofsim_core::Result<T>
+        + Send,
+    ) -> PyResult<T> {
+        let (filters, rows, runner) = (self.filters(space)?, self.rows(), self.runner());
+        detached(py, self.3, |tick| work(&Scan { runner, filters: &filters, rows }, tick))
+    }
+}
+
+fn column(field: &str, name: &str) -> PyResult<Column> {
+    Column::parse(field, name).python()
+}
+
+/// The k best rows of a range as (value, row) pairs.
+#[pyfunction]
+fn _top_k(py: Python<'_>, space: &PySpace, k: &Bound<'_, PyAny>, by: &str, request: Request) -> PyResult<Vec<Row>> {
+    let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
+    let by = column("by", by)?;
+    Ok(request.run(py, &space.inner, |scan, tick| space.inner.top_k_of(scan, k, by, tick))?.rows)
+}
+
+/// The Pareto front of a range as (values, row) pairs in row order.
+#[pyfunction]
+fn _pareto(py: Python<'_>, space: &PySpace, objectives: Vec<String>, request: Request) -> PyResult<Vec<PointRow>> {
+    let objectives = parse_columns("objectives", &objectives)?;
+    Ok(request.run(py, &space.inner, |scan, tick| space.inner.pareto_of(scan, &objectives, tick))?.rows)
+}
+
+/// The k best of several results of `_top_k`.
+#[pyfunction]
+fn _join_top_k(k: usize, by: &str, results: Vec<Vec<Row>>) -> PyResult<Vec<Row>> {
+    let results: Vec<TopK> = results.into_iter().map(|rows| TopK { rows }).collect();
+    Ok(TopK::join(&results, k, column("by", by)?.direction()).rows)
+}
+
+/// The front of several results of `_pareto`.
+#[pyfunction]
+fn _join_pareto(objectives: Vec<String>, results: Vec<Vec<PointRow>>) -> PyResult<Vec<PointRow>> {
+    let results: Vec<Pareto> = results.into_iter().map(|rows| Pareto { rows }).collect();
+    Ok(Pareto::join(&results, &parse_columns("objectives", &objectives)?).rows)
+}
+
+/// The values of a group as Python values: names, numbers, flags; None where null.
+fn key<'py>(py: Python<'py>, space: &Space, columns: &[Column], key: &GroupKey) -> PyResult<Bound<'py, PyTuple>> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers below 2^53")]
+    let value = |column: Column, x: Option<f64>| -> PyResult<Bound<'py, PyAny>> {
+        let Some(x) = x else { return Ok(py.None().into_bound(py)) };
+        Ok(match column.kind() {
+            ColumnKind::Float => x.into_pyobject(py)?.into_any(),
+            ColumnKind::Count => (x as u64).into_pyobject(py)?.into_any(),
+            ColumnKind::Flag => (x == 1.0).into_pyobject(py)?.to_owned().into_any(),
+            ColumnKind::Code => space.names(column).get(x as usize).into_pyobject(py)?,
+        })
+    };
+    let values = columns.iter().zip(key).map(|(column, x)| value(*column, *x));
+    PyTuple::new(py, values.collect::<PyResult<Vec<_>>>()?)
+}
+
+/// The k best rows of every group as (key, [(value, row)]) pairs, in the order of the keys.
+#[pyfunction]
+fn _best_per_group<'py>(
+    py: Python<'py>,
+    space: &PySpace,
+    k: &Bound<'_, PyAny>,
+    by: &str,
+    group_by: Vec<String>,
+    request: Request,
+) -> PyResult<Vec<(Bound<'py, PyTuple>, Vec<Row>)>> {
+    let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
+    let (by, group_by) = (column("by", by)?, parse_columns("group_by", &group_by)?);
+    let groups =
+        request.run(py, &space.inner, |scan, tick| space.inner.best_per_group(scan, k, by, &group_by, tick))?;
+    groups.into_iter().map(|group| Ok((key(py, &space.inner, &group_by, &group.key)?, group.rows))).collect()
+}
+
+/// Rows by the values of columns as (key, rows) pairs, in the order of the keys.
+#[pyfunction]
+fn _counts<'py>(
+    py: Python<'py>,
+    space: &PySpace,
+    by: Vec<String>,
+    request: Request,
+) -> PyResult<Vec<(Bound<'py, PyTuple>, u64)>> {
+    let by = by.iter().map(|name| column("by", name)).collect::<PyResult<Vec<_>>>()?;
+    let found = request.run(py, &space.inner, |scan, tick| space.inner.counts(scan, &by, tick))?;
+    found.into_iter().map(|(group, rows)| Ok((key(py, &space.inner, &by, &group)?, rows))).collect()
+}
+
+/// Rows per bin, below, above and without a value.
+#[pyfunction]
+fn _histogram(
+    py: Python<'_>,
+    space: &PySpace,
+    name: &str,
+    edges: Vec<f64>,
+    request: Request,
+) -> PyResult<(Vec<u64>, u64, u64, u64)> {
+    let column = column("column", name)?;
+    let found = request.run(py, &space.inner, |scan, tick| space.inner.histogram(scan, column, &edges, tick))?;
+    Ok((found.counts, found.below, found.above, found.null))
+}
+
+/// Cells with rows as (cell, rows) pairs, and rows without a value.
+#[pyfunction]
+fn _sketch(py: Python<'_>, space: &PySpace, name: &str, request: Request) -> PyResult<(Vec<(u32, u64)>, u64)> {
+    let column = column("column", name)?;
+    let found = request.run(py, &space.inner, |scan, tick| space.inner.sketch(scan, column, tick))?;
+    Ok((found.cells.into_iter().collect(), found.null))
+}
+
+/// Quantiles of a sketch's cells; None without rows.
+#[pyfunction]
+fn _sketch_quantiles(cells: Vec<(u32, u64)>, shares: Vec<f64>) -> Vec<Option<f64>> {
+    let sketch = Sketch { cells: cells.into_iter().collect(), null: 0 };
+    shares.into_iter().map(|q| sketch.quantile(q)).collect()
+}
+
+/// The cells of several sketches together.
+#[pyfunction]
+fn _join_sketches(cells: Vec<Vec<(u32, u64)>>) -> Vec<(u32, u64)> {
+    let mut whole = Sketch::default();
+    for cells in cells {
+        whole.join(&Sketch { cells: cells.into_iter().collect(), null: 0 });
+    }
+    whole.cells.into_iter().collect()
+}
+
+/// Exact quantiles; None without rows.
+#[pyfunction]
+fn _quantiles(
+    py: Python<'_>,
+    space: &PySpace,
+    name: &str,
+    shares: Vec<f64>,
+    request: Request,
+) -> PyResult<Vec<Option<f64>>> {
+    let column = column("column", name)?;
+    request.run(py, &space.inner, |scan, tick| space.inner.quantiles(scan, column, &shares, tick))
+}
+
+/// Adds the functions and the error of a sketch to the module.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("_SKETCH_RELATIVE_ERROR", RELATIVE_ERROR)?;
+    module.add_function(wrap_pyfunction!(_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(_pareto, module)?)?;
+    module.add_function(wrap_pyfunction!(_join_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(_join_pareto, module)?)?;
+    module.add_function(wrap_pyfunction!(_best_per_group, module)?)?;
+    module.add_function(wrap_pyfunction!(_counts, module)?)?;
+    module.add_function(wrap_pyfunction!(_histogram, module)?)?;
+    module.add_function(wrap_pyfunction!(_sketch, module)?)?;
+    module.add_function(wrap_pyfunction!(_sketch_quantiles, module)?)?;
+    module.add_function(wrap_pyfunction!(_join_sketches, module)?)?;
+    module.add_function(wrap_pyfunction!(_quantiles, module)?)
+}

@@ -1,0 +1,61 @@
+//! The exact search of a space: the same answers as its scans, and what finding them took.
+
+use pyo3::prelude::*;
+use roofsim_core::sweep::{Column, Runner, SearchReport};
+
+use crate::arguments::count;
+use crate::error::IntoPython;
+use crate::sweep::{PySpace, detached, parse_columns};
+
+/// Rows of the space, rows evaluated, boxes bounded, combinations compiled.
+type Report = (u128, u128, u64, u64);
+
+const fn report(report: SearchReport) -> Report {
+    (report.num_configurations, report.num_evaluated, report.num_bounded, report.num_compiled)
+}
+
+/// Whether a search should take less time than a scan; a column that is none is refused by either.
+#[pyfunction]
+#[pyo3(name = "_prefers_search")]
+pub(crate) fn prefers_search(space: &PySpace, kept: usize, objectives: Vec<String>) -> bool {
+    parse_columns("objectives", &objectives).is_ok_and(|columns| space.inner.prefers_search(kept, &columns))
+}
+
+/// The k best rows as (value, row) pairs.
+#[pyfunction]
+#[pyo3(name = "_search_top_k")]
+pub(crate) fn search_top_k(
+    py: Python<'_>,
+    space: &PySpace,
+    k: &Bound<'_, PyAny>,
+    by: &str,
+    filters: Vec<String>,
+    num_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Vec<(f64, u128)>, Report)> {
+    let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
+    let column = Column::parse("by", by).python()?;
+    let filters = space.filters(&filters)?;
+    let (best, done) =
+        detached(py, progress, |tick| space.inner.search_top_k(Runner::new(num_threads), k, column, &filters, tick))?;
+    Ok((best.rows, report(done)))
+}
+
+/// The Pareto front as (values, row) pairs in row order.
+#[pyfunction]
+#[pyo3(name = "_search_pareto")]
+pub(crate) fn search_pareto(
+    py: Python<'_>,
+    space: &PySpace,
+    objectives: Vec<String>,
+    filters: Vec<String>,
+    num_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Vec<(Vec<f64>, u128)>, Report)> {
+    let objectives = parse_columns("objectives", &objectives)?;
+    let filters = space.filters(&filters)?;
+    let (front, done) = detached(py, progress, |tick| {
+        space.inner.search_pareto(Runner::new(num_threads), &objectives, &filters, tick)
+    })?;
+    Ok((front.rows, report(done)))
+}

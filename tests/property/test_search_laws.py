@@ -1,0 +1,214 @@
+"""Law 9: a search is a scan: the same rows, the same bits, the same ties, on any space and for any question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import roofsim as rs
+from roofsim import testing
+
+RANKED = ["time_s", "tokens_per_s", "tokens_per_s_per_gpu", "tokens_per_s_per_user", "usd_per_mtok", "time_high_s"]
+RANKED += ["time_low_s", "ideal_s", "memory_s", "compute_s", "network_s", "overhead_s", "flops", "bytes", "mfu", "mbu"]
+RANKED += ["arithmetic_intensity", "fits", "max_sequences", "num_devices", "batch_size", "context_tokens"]
+RANKED += ["query_tokens", "weight_bytes"]
+
+COLUMNS_BY_SIZE = {
+    "time_s": st.floats(1e-5, 10.0),
+    "time_high_s": st.floats(1e-5, 10.0),
+    "tokens_per_s_per_user": st.floats(0.1, 1e4),
+    "tokens_per_s_per_gpu": st.floats(1.0, 1e6),
+    "usd_per_mtok": st.floats(0.001, 100.0),
+    "mfu": st.floats(0.0, 1.0),
+    "memory_s": st.floats(1e-5, 1.0),
+    "batch_size": st.integers(1, 400),
+    "context_tokens": st.integers(1, 40_000),
+    "query_tokens": st.integers(1, 200),
+    "max_sequences": st.integers(0, 1000),
+    "flops": st.floats(1e6, 1e15),
+}
+NAMED = ["fits", "not fits", "bound == memory", "bound != memory", "bound == compute", "status == ok"]
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> str:
+    """A condition on any column, at a value that splits some spaces and rules others out."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(NAMED))
+    name = draw(st.sampled_from(list(COLUMNS_BY_SIZE)))
+    return f"{name} {draw(st.sampled_from(['<=', '>=', '<', '>', '==', '!=']))} {draw(COLUMNS_BY_SIZE[name])!r}"
+
+
+@st.composite
+def numeric_axis(draw: st.DrawFn, most: int, length: int) -> Any:
+    """A range, a list in any order, or a list whose values stand in it again and again."""
+    kind = draw(st.sampled_from(["range", "list", "repeated"]))
+    if kind == "range":
+        start, count = draw(st.integers(1, most // 2)), draw(st.integers(1, length))
+        step = draw(st.integers(1, max(1, most // 2 // count)))
+        return range(start, start + count * step, step)
+    values = draw(st.lists(st.integers(1, most), min_size=1, max_size=length if kind == "list" else 3))
+    return values if kind == "list" else draw(st.permutations(values * draw(st.integers(2, 8))))
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> dict[str, Any]:
+    """Axes of a space with few combinations and long numeric axes."""
+    return {
+        "models": draw(st.lists(testing.models(), min_size=1, max_size=2)),
+        "accelerators": draw(st.lists(testing.accelerators(), min_size=1, max_size=2)),
+        "tensor_parallel_size": draw(st.sampled_from([1, [1, 2], [2, 3, 2]])),
+        "pipeline_parallel_size": draw(st.sampled_from([1, [1, 2]])),
+        "expert_parallel_size": draw(st.sampled_from([1, [1, 2]])),
+        "kv_cache_dtype": draw(st.sampled_from(["auto", ["bf16", "fp8"]])),
+        "calibration": draw(st.sampled_from(["ideal", None])) or draw(testing.calibrations()),
+        "engine": draw(st.sampled_from(["ideal", "vllm"])),
+        "capacity_mode": draw(st.sampled_from(["ideal", "runtime"])),
+        "batch_size": draw(numeric_axis(600, 30)),
+        "context_tokens": draw(numeric_axis(40_000, 40)),
+        "query_tokens": draw(st.sampled_from([1, [1, 7, 1], range(1, 300, 90)])),
+    }
+
+
+@settings(max_examples=60)
+@given(
+    spaces(),
+    st.one_of(st.integers(1, 60), st.just(10**6)),
+    st.sampled_from(RANKED),
+    st.lists(st.sampled_from(RANKED), min_size=2, max_size=4, unique=True),
+    st.lists(filters(), max_size=3),
+)
+def test_a_search_is_a_scan(axes, k, by, objectives, where):
+    space = rs.SweepSpace(**axes)
+    if len(space) <= 30_000:  # the fronts of a scan are compared point by point
+        testing.check_search(space, k, by, objectives, where)
+
+
+@settings(max_examples=10)
+@given(spaces(), st.integers(2, 5))
+def test_a_search_does_not_depend_on_the_number_of_threads(axes, threads):
+    space = rs.SweepSpace(**axes)
+    for by in ("time_s", "tokens_per_s_per_gpu"):
+        one, many = (space.top_k(9, by=by, method="search", num_threads=n) for n in (1, threads))
+        assert (one.indices, one.values) == (many.indices, many.values)
+
+
+LARGE = {"batch_size": range(1, 4097), "context_tokens": range(1, 131_073)}
+
+
+def test_a_large_space_is_searched_by_itself_and_looks_at_few_rows():
+    space = rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "l40s"], tensor_parallel_size=[1, 2, 4], **LARGE)
+    best = space.top_k(3, by="tokens_per_s_per_gpu", where=["fits", "time_s <= 0.02"], num_threads=1)
+    report = best.report
+    assert report.method == "search"
+    assert report.num_configurations == 6 * 4096 * 131_072
+    assert 0 < report.num_evaluated < 100_000
+    assert report.num_bounded < 100_000
+    assert report.num_compiled >= 6
+    for value, row in zip(best.values, best.to_dicts(), strict=True):
+        deployment = rs.Deployment("llama-3.1-8b", row["accelerator"], tensor_parallel_size=row["tensor_parallel_size"])
+        step = deployment.decode(batch_size=row["batch_size"], context_tokens=row["context_tokens"])
+        assert step.time_s <= 0.02
+        assert value == row["batch_size"] / step.time_s / row["tensor_parallel_size"]
+
+
+def test_contexts_beyond_a_window_tie_without_being_looked_at():
+    config = {
+        "architectures": ["MistralForCausalLM"],
+        "hidden_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "intermediate_size": 4096,
+        "vocab_size": 32000,
+        "sliding_window": 4096,
+        "torch_dtype": "bfloat16",
+    }
+    space = rs.SweepSpace(config, "h100-sxm", batch_size=range(1, 4097), context_tokens=range(4096, 131_072))
+    best = space.top_k(50, by="tokens_per_s", where="fits", method="search", num_threads=1)
+    assert len(set(best.values)) == 1
+    assert best.report.num_evaluated < 1_000_000
+    first = best.indices[0]
+    assert best.indices == list(range(first, first + 50)), "ties go to the lower row"
+
+
+def test_a_small_space_is_scanned():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 65))
+    report = space.top_k(1, by="time_s").report
+    assert report == rs.SearchReport("scan", 64, 64)
+    assert space.pareto(["time_s", "tokens_per_s"]).report.method == "scan"
+
+
+def test_a_part_of_a_cost_is_not_searched_by_itself():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 1025), context_tokens=range(1, 8193))
+    assert space.top_k(1, by="memory_s").report.method == "scan"
+    assert space.top_k(1, by="time_s").report.method == "search"
+
+
+@pytest.mark.parametrize("method", ["fast", "", None, 1])
+def test_an_unknown_method_is_refused(method):
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm")
+    for call in (lambda: space.top_k(1, by="time_s", method=method), lambda: space.pareto(["time_s"], method=method)):
+        with pytest.raises(rs.SpecError) as caught:
+            call()
+        assert caught.value.field == "method"
+        assert "scan" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["scan", "search", "auto"])
+def test_a_bad_question_is_refused_the_same_way(method):
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", **LARGE)
+    for k in (0, -1, 1.5, "many"):
+        with pytest.raises(rs.SpecError, match="k"):
+            space.top_k(k, by="time_s", method=method)
+    with pytest.raises(rs.SpecError, match="bound"):
+        space.top_k(1, by="bound", method=method)
+    with pytest.raises(rs.SpecError, match="objectives"):
+        space.pareto(["time_s"], method=method)
+    with pytest.raises(rs.SpecError, match="where"):
+        space.top_k(1, by="time_s", where="time_s ~ 3", method=method)
+
+
+def test_what_progress_raises_stops_a_search():
+    def stop(done: int, total: int) -> None:
+        raise RuntimeError(f"{done} of {total}")
+
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", **LARGE)
+    with pytest.raises(RuntimeError):
+        space.top_k(1, by="time_s", method="search", progress=stop)
+
+
+def test_spaces_of_any_size_are_counted_and_searched_while_rows_have_numbers():
+    wide = {"tensor_parallel_size": [16] * 2**14, "pipeline_parallel_size": [1] * 2**14}
+    space = rs.SweepSpace("llama-3.1-8b", "v100-sxm-32gb", **wide, block_size=[16] * 2**14, **LARGE)
+    assert space.num_configurations == 2**42 * 4096 * 131_072 == 2**71
+    assert space[2**71 - 1] == space[-1]
+    assert space[-1]["context_tokens"] == 131_072
+    with pytest.raises(rs.CountOverflowError):
+        len(space)
+    with pytest.raises(IndexError):
+        space[2**71]
+    larger = rs.SweepSpace(
+        "llama-3.1-8b",
+        "h100-sxm",
+        **wide,
+        block_size=[16] * 2**16,
+        max_num_seqs=[8] * 2**22,
+        max_num_batched_tokens=[8] * 2**22,
+        **LARGE,
+    )
+    assert larger.num_configurations == 2**14 * 2**14 * 2**16 * 2**44 * 4096 * 131_072
+    for call in (lambda: larger.top_k(1, by="time_s"), lambda: larger[5], lambda: larger.run(["time_s"])):
+        with pytest.raises(rs.CountOverflowError):
+            call()
+
+
+def test_parts_are_scanned_and_their_reports_add_up():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 101), context_tokens=range(1, 101))
+    parts = [space.top_k(3, by="time_s", rows=range(start, start + 5_000)) for start in (0, 5_000)]
+    assert parts[0].merge(parts[1]).report == rs.SearchReport("scan", 10_000, 10_000)
+    with pytest.raises(rs.SpecError, match="method"):
+        space.top_k(3, by="time_s", rows=range(5_000), method="search")

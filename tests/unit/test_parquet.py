@@ -1,0 +1,166 @@
+"""Parquet on disk: one call's rows, readable when it is stopped, completed by the next call, never mixed up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import roofsim as rs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+NAMES = ["row", "time_s", "bound", "fits", "status", "accelerator", "batch_size"]
+
+
+@pytest.fixture(scope="module")
+def space() -> rs.SweepSpace:
+    return rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "l40s"], tensor_parallel_size=[1, 3], batch_size=range(1, 101),
+                         context_tokens=range(256, 8193, 256))  # fmt: skip
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return pq.read_table(path).to_pylist()
+
+
+def expected(space: rs.SweepSpace, where: list[str]) -> list[dict[str, object]]:
+    return pa.table(space.run(NAMES, where=where, rows=(0, len(space)))).to_pylist()
+
+
+@pytest.mark.parametrize("where", [[], ["fits", "bound == compute"], ["batch_size > 1000"]], ids=repr)
+@pytest.mark.parametrize("row_group_rows", [700, 10**6])
+def test_the_directory_holds_the_rows_that_pass(space, tmp_path, where, row_group_rows):
+    found = space.write_parquet(tmp_path / "out", NAMES, where=where, row_group_rows=row_group_rows)
+    rows = expected(space, where)
+    assert read(tmp_path / "out") == rows
+    assert (found.num_rows, found.resumed) == (len(rows), 0)
+    assert [file.name for file in found.files] == sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
+    for file in found.files:
+        sizes = [
+            pq.ParquetFile(file).metadata.row_group(at).num_rows for at in range(pq.ParquetFile(file).num_row_groups)
+        ]
+        assert all(size <= row_group_rows for size in sizes)
+        assert all(size == row_group_rows for size in sizes[:-1])
+    again = space.write_parquet(tmp_path / "out", NAMES, where=where, row_group_rows=row_group_rows)
+    assert (again.files, again.num_rows, again.resumed) == (found.files, len(rows), len(space))
+
+
+@pytest.mark.parametrize("where", [[], ["fits"]], ids=repr)
+def test_a_stopped_run_is_readable_and_the_next_one_completes_it(space, tmp_path, where):
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        assert 0 <= done <= total == len(space)
+        if done > 4000:
+            raise StopError
+
+    with pytest.raises(StopError):
+        space.write_parquet(tmp_path / "out", NAMES, where=where, row_group_rows=1000, progress=stop)
+    rows, partial = expected(space, where), read(tmp_path / "out")
+    assert 0 < len(partial) < len(rows)
+    assert partial == rows[: len(partial)]
+    assert not list((tmp_path / "out").glob(".*.tmp"))
+    seen: list[int] = []
+    found = space.write_parquet(
+        tmp_path / "out", NAMES, where=where, row_group_rows=1000, progress=lambda done, _: seen.append(done)
+    )
+    assert read(tmp_path / "out") == rows
+    assert 0 < found.resumed < len(space)
+    assert min(seen) >= found.resumed
+    assert max(seen) == len(space)
+
+
+def test_parts_that_other_processes_write_make_the_whole(space, tmp_path):
+    half = len(space) // 2 + 17
+    space.write_parquet(tmp_path / "out", NAMES, rows=(half, len(space)), row_group_rows=1000)
+    space.write_parquet(tmp_path / "out", NAMES, rows=(0, half - 5), row_group_rows=1000)
+    found = space.write_parquet(tmp_path / "out", NAMES, row_group_rows=1000)
+    assert found.resumed == len(space) - 5
+    assert read(tmp_path / "out") == expected(space, [])
+
+
+def test_another_sweep_is_refused_by_what_differs(space, tmp_path):
+    space.write_parquet(tmp_path / "out", NAMES, where="fits")
+    other = rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "l40s"], tensor_parallel_size=[1, 3], batch_size=range(1, 101),
+                          context_tokens=range(256, 8193, 512))  # fmt: skip
+    for call, named in (
+        (lambda: other.write_parquet(tmp_path / "out", NAMES, where="fits"), "context_tokens: 256 to 7936 by 512 here"),
+        (lambda: space.write_parquet(tmp_path / "out", ["row"], where="fits"), "columns"),
+        (lambda: space.write_parquet(tmp_path / "out", NAMES), 'where: [] here, ["fits"] there'),
+    ):
+        with pytest.raises(rs.SpecError, match="holds another sweep") as caught:
+            call()
+        assert caught.value.field == "path"
+        assert named in caught.value.rule
+    same = rs.SweepSpace(["llama-3.1-8b"], ["h100-sxm", "l40s"], tensor_parallel_size=(1, 3),
+                         batch_size=list(range(1, 101)), context_tokens=range(256, 8193, 256))  # fmt: skip
+    assert same.write_parquet(tmp_path / "out", NAMES, where="fits").resumed == len(space)
+
+
+def test_what_is_not_ours_is_left_alone(space, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious.txt").write_text("x")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "_roofsim.json").write_text("{")
+    for name in ("file", "folder", "broken"):
+        with pytest.raises(rs.SpecError) as caught:
+            space.write_parquet(tmp_path / name, NAMES)
+        assert caught.value.field == "path"
+    assert (tmp_path / "folder" / "precious.txt").read_text() == "x"
+    with pytest.raises(rs.SpecError) as caught:
+        space.write_parquet(tmp_path / "new", NAMES, compression="zip")
+    assert caught.value.field == "compression"
+    with pytest.raises(rs.SpecError):
+        space.write_parquet(tmp_path / "never", ["speed"])
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_manifest_says_what_the_directory_is_of(space, tmp_path):
+    space.write_parquet(tmp_path / "out", NAMES, where=["fits", "time_s < 1"])
+    manifest = json.loads((tmp_path / "out" / "_roofsim.json").read_text())
+    assert manifest["columns"] == NAMES
+    assert manifest["where"] == ["fits", "time_s < 1"]
+    assert manifest["space"] == space.description()
+    assert len(manifest["fingerprint"]) == 64
+
+
+LONG = """
+import sys, roofsim as rs
+space = rs.SweepSpace("llama-3.1-8b", ["h100-sxm"] * 8, batch_size=range(1, 4097), context_tokens=range(64, 131073, 64))
+print("ready", flush=True)
+space.write_parquet(sys.argv[1], ["row", "time_s"], row_group_rows=1 << 16)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on Linux")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
+def test_whatever_stops_a_long_write_leaves_whole_files(tmp_path, number):
+    path = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        deadline = time.monotonic() + 60
+        while not list(path.glob("*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        run.send_signal(number)
+        _, errors = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert number == signal.SIGKILL or b"KeyboardInterrupt" in errors
+    rows = pq.read_table(path, columns=["row"])["row"].to_pylist()
+    assert len(rows) > 0
+    assert rows == list(range(len(rows)))
+    assert number == signal.SIGKILL or not list(path.glob(".*.tmp"))
