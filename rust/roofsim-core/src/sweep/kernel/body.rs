@@ -112,7 +112,6 @@ impl LoadTable {
             }),
             pass_overhead_s: pick(&self.pass_overhead_s),
             split_overhead_s: pick(&self.split_overhead_s),
-            ..Load::default()
         }
     }
 }
