@@ -133,9 +133,7 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
 
 
 def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
-    """Return the constants that no class observed determines: those of latent attention, and the quantising of
-    activations, which torch's GEMMs are timed without.
-    """
+    """Return constants that no class determines: latent attention's, and quantising, which torch's GEMMs leave out."""
     bare = kernel_library == "torch"
     quantise = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
     return ["attention.latent_e_c", "attention.latent_t0_s", *quantise]
