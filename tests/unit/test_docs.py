@@ -57,7 +57,9 @@ def tracked() -> list[str]:
 
 
 def test_python_blocks_are_found():
-    assert all(blocks(page, "python") for page in PAGES if page.parent.name == "docs" and page.name != "README.md")
+    # The index has none, and the accuracy report is generated.
+    written = [page for page in PAGES if page.parent.name == "docs" and page.name not in {"README.md", "ACCURACY.md"}]
+    assert all(blocks(page, "python") for page in written)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -17,6 +17,9 @@ use crate::model::{FeedForward, Model};
 use crate::parallel::Layout;
 use crate::roofline::Bound;
 
+/// Options whose objective lies within this share of the best are ranked by their number of devices.
+pub const INDISTINCT: f64 = 0.01;
+
 /// What is ranked first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objective {
@@ -265,6 +268,13 @@ impl PlanRequest {
             let (a, b) = (key(a), key(b));
             a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
         });
+        // What the model cannot tell apart goes to fewer devices: many shallow stages promise a little more per device.
+        if let Some(best) = plan.options.first().map(|option| self.objective.key(option)) {
+            let close = plan.options.partition_point(|o| self.objective.key(o) <= best + INDISTINCT * best.abs());
+            if let Some(close) = plan.options.get_mut(..close) {
+                close.sort_by_key(|option| option.layout.num_devices());
+            }
+        }
         plan.misses.sort_by(|a, b| a.factor.total_cmp(&b.factor));
         if let Some((first, rest)) = plan.options.split_first_mut() {
             for option in rest {
@@ -425,6 +435,7 @@ impl Objective {
             gap => format!("{gap:.0}%"),
         };
         let gap = match self {
+            _ if self.key(option) < self.key(first) => "is less than 1% better and needs more devices".to_owned(),
             Self::UsdPerMtok => match (first.usd_per_mtok, option.usd_per_mtok) {
                 (_, None) => "its price is unknown".to_owned(),
                 (Some(best), Some(own)) if best > 0.0 => format!("costs {} more per token", percent(own / best)),

@@ -1,6 +1,6 @@
 //! Bounds of columns over a region of one combination, from the costs of its two corners.
 //!
-//! Time, its interval's ends, FLOPs and bytes never fall when batch, context or query tokens grow, so that the corner
+//! Time, FLOPs and bytes never fall when batch, context or query tokens grow, so that the corner
 //! of the least sizes bounds them from below and the corner of the largest from above. Both are evaluated by the very
 //! operations of `step`, and widened by far more than the rounding of any cost. Where a region asks for the same load
 //! everywhere (one batch, and contexts beyond every window) both corners are the same bits and nothing is widened.
@@ -104,6 +104,15 @@ impl<'a> Prospect<'a> {
             costs: HashMap::new(),
             points: HashMap::new(),
             tables: HashMap::new(),
+        }
+    }
+
+    /// Whether a column is null in every row: nobody gave a price, or measured the power.
+    pub(super) fn is_null(&self, column: Column) -> bool {
+        match column {
+            Column::UsdPerMtok => self.combination.usd_per_hour.is_none(),
+            Column::EnergyJ => self.combination.runs.as_ref().map_or(true, |(d, _)| d.calibration.power.is_none()),
+            _ => false,
         }
     }
 
@@ -267,6 +276,10 @@ impl<'a> Prospect<'a> {
                 let seconds_per_byte = self.combination.runs.as_ref().map_or(0.0, |(d, _)| d.step.seconds_per_byte);
                 let [low_s, high_s] = [low, high].map(|cost| cost.bytes * seconds_per_byte);
                 (quotient(low_s, high.time_s), quotient(high_s, low.time_s))
+            }
+            Column::EnergyJ => {
+                let joules = |cost| self.combination.runs.as_ref().ok().and_then(|(d, _)| d.energy_j(cost));
+                (joules(low).unwrap_or(f64::NEG_INFINITY), joules(high).unwrap_or(f64::INFINITY))
             }
             Column::TokensPerS => rate(|own, batch| own.combination.sequences(batch)),
             Column::TokensPerSPerUser => rate(|_, _| 1.0),

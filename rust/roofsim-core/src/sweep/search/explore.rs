@@ -90,7 +90,7 @@ impl<'a> Explorer<'a> {
         let objectives = question.goal.objectives().iter().copied();
         let mut columns = objectives.chain(question.filters.iter().map(|filter| filter.column));
         // A null never passes and never ranks.
-        if self.prospect.combination.usd_per_hour.is_none() && columns.any(|column| column == Column::UsdPerMtok) {
+        if columns.any(|column| self.prospect.is_null(column)) {
             effort.settled += self.prospect.axes.whole().rows();
             return None;
         }

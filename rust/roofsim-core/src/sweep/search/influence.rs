@@ -50,18 +50,16 @@ enum Best {
 const fn best(column: Column) -> [Best; 3] {
     use Best::{Anywhere, Between, High, Low};
     match column {
-        Column::TimeS
-        | Column::TimeLowS
-        | Column::TimeHighS
-        | Column::IdealS
-        | Column::NetworkS
-        | Column::Flops
-        | Column::Bytes => [Low, Low, Low],
+        Column::TimeS | Column::EnergyJ | Column::IdealS | Column::NetworkS | Column::Flops | Column::Bytes => {
+            [Low, Low, Low]
+        }
         Column::TokensPerS | Column::TokensPerSPerGpu | Column::UsdPerMtok => [Between, Low, Between],
         Column::TokensPerSPerUser => [Low, Low, Between],
         Column::ArithmeticIntensity
         | Column::Mfu
         | Column::Mbu
+        | Column::TimeLowS
+        | Column::TimeHighS
         | Column::ComputeS
         | Column::MemoryS
         | Column::OverheadS => [Between, Between, Between],

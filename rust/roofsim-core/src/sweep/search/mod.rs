@@ -81,11 +81,13 @@ impl Space {
 
     /// Whether a search for `kept` rows should take less time than a scan.
     ///
-    /// Parts of a calibrated cost are bounded loosely, and so is what takes the most time: a search that ranks by them
-    /// would look at most rows, at more than a scan's cost for each.
+    /// Parts of a calibrated cost and the ends of its interval are bounded loosely: a search that ranks by them would look at most rows, at more than a scan's cost for each.
     pub fn prefers_search(&self, kept: usize, objectives: &[Column]) -> bool {
         let rows = self.num_configurations().unwrap_or(u128::MAX);
-        let loose = |column: &Column| matches!(column, Column::ComputeS | Column::MemoryS | Column::OverheadS);
+        let loose = |column: &Column| {
+            use Column::{ComputeS, MemoryS, OverheadS, TimeHighS, TimeLowS};
+            matches!(column, ComputeS | MemoryS | OverheadS | TimeLowS | TimeHighS)
+        };
         let large = rows >= SMALL && self.rows_per_combination() >= SHORT;
         large && rows / ROWS_PER_KEPT >= kept as u128 && !objectives.iter().any(loose)
     }

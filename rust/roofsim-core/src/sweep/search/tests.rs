@@ -170,6 +170,10 @@ fn no_row_lies_outside_its_bounds() {
                             }
                             let (least, most) = prospect.interval(corners, *column);
                             let value = table[row];
+                            // Nobody measured the power of this device.
+                            if *column == Column::EnergyJ && value.is_nan() {
+                                continue;
+                            }
                             assert!(
                                 least <= value && value <= most,
                                 "{name} {column:?} {region:?}: {value} not in {least}..{most}"
