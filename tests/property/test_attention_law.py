@@ -64,6 +64,58 @@ def test_equal_requests_together_cost_no_more_than_apart(calibration, layout, on
     assert together <= 1.02 * sum(apart)
 
 
+def test_tiles_of_one_length_are_worked_off_in_whole_waves():
+    acc = rs.Accelerator.load("h100-sxm")  # 132 units; 44 tiles a request
+    one, two, full = (attention(acc, (44, 11, 128), batch, 128, 16_512) for batch in (3, 4, 6))
+    assert 1.6 * one <= two <= full <= 1.2 * two
+
+
+@given(laws(), testing.batches(max_requests=5), testing.batches(max_requests=2), st.randoms(use_true_random=False))
+def test_waves_of_unequal_requests_do_not_depend_on_their_order(calibration, some, more, random):
+    deployment = rs.Deployment("llama-3.1-8b", "h100-sxm", calibration=calibration)
+    requests = [*some, *more, *some]
+    time = deployment.step(requests).time_s
+    assert deployment.step(random.sample(requests, len(requests))).time_s == pytest.approx(time, rel=1e-12)
+
+
+RAGGED = [
+    ([(172, 79_489), (423, 423)], [(403, 3836)] * 2 + [(357, 11_245)] * 8 + [(391, 726)] * 8 + [(406, 406)] * 4),
+    ([(5, 664)] * 8 + [(1, 1179)] + [(881, 881)] * 2, [(151, 21_242)]),
+    ([(162, 551)] * 8, [(1, 6)] * 2 + [(550, 563)] * 23 + [(480, 480)] + [(26, 64)] * 2),
+    ([(534, 34_287)] * 2, [(1658, 1658)] * 8 + [(23, 27)]),
+]
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-0.5b", "llama-3.1-8b"])
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm"])
+@pytest.mark.parametrize(("one", "other"), RAGGED)
+def test_requests_that_prefer_different_kernels_lose_little_together(model, device, one, other):
+    deployment = rs.Deployment(model, device)
+
+    def attended(requests: list[tuple[int, int]]) -> float:
+        return sum(op.count * op.time_s for op in deployment.step(requests).ops if op.name == "attention")
+
+    assert attended([*one, *other]) <= 1.03 * (attended(one) + attended(other))
+
+
+@given(laws(), st.integers(1, 8), st.integers(1, 3_000), st.integers(0, 60_000), st.integers(1, 200))
+def test_latent_attention_never_takes_less_time_for_more(calibration, batch, query, cached, more):
+    deployment = rs.Deployment("deepseek-v2.5", "h200-sxm", tensor_parallel_size=8, calibration=calibration)
+    requests = [(query, query + cached)] * batch
+    grown = [(min(q + more, s), s) for q, s in requests]
+    testing.check_monotone(deployment, requests, grown)
+    testing.check_monotone(deployment, requests, [(q, s + more) for q, s in requests])
+    testing.check_monotone(deployment, requests, [*grown[:1], *requests[1:]])
+
+
+def test_long_prompts_attend_expanded_heads_at_the_pace_of_tiles():
+    deployment = rs.Deployment("deepseek-v3.1", "h200-sxm", tensor_parallel_size=8, pipeline_parallel_size=2)
+    for query, least in ((16_384, 0.6), (1, 0.0)):
+        (op,) = {op.name: op for op in deployment.step([(query, 16_384)]).ops if op.name == "latent_attention"}.values()
+        assert least < op.mfu < 0.9
+    assert op.bound == "memory" or op.mfu < 0.1  # one row reads the latent
+
+
 @pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm"])
 @given(st.sampled_from(LAYOUTS), st.integers(1, 600), st.integers(1, 130_000))
 def test_decode_has_no_cliffs(device, layout, batch, context):
@@ -90,10 +142,10 @@ def test_constants_at_their_limits_give_the_roofline_or_more(layout, batch, cont
 
 LIMITS = {
     "law": "kernels",
-    **dict.fromkeys(("e_m", "split_e_c", "tile_e_c"), 1.0),
+    **dict.fromkeys(("e_m", "split_e_c", "tile_e_c", "latent_e_c"), 1.0),
     **dict.fromkeys(("stream_bytes_per_s", "tile_exp_per_s", "crowd_heads"), 1e300),
     **dict.fromkeys(("crowd_s", "pass_t0_s", "split_t0_s", "split_c_s", "split_rows_s", "tile_t0_s"), 0.0),
-    **dict.fromkeys(("prefix_tile_s", "tile_start", "tile_spread", "tile_last", "tile_end"), 0.0),
+    **dict.fromkeys(("prefix_tile_s", "tile_start", "tile_spread", "tile_last", "tile_end", "latent_t0_s"), 0.0),
 }
 
 

@@ -133,9 +133,10 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
 
 
 def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
-    """Return the constants that are known: torch's GEMMs are timed on operands that are quantised already."""
+    """Return constants that no class determines: latent attention's, and quantising, which torch's GEMMs leave out."""
     bare = kernel_library == "torch"
-    return [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    quantise = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    return ["attention.latent_e_c", "attention.latent_t0_s", *quantise]
 
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:

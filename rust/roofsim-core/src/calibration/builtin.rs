@@ -94,6 +94,8 @@ pub(super) fn assumed() -> Calibration {
             tile_last: 0.1,
             tile_end: 0.9,
             prefix_tile_s: 5.5 * US,
+            latent_e_c: 0.55,
+            latent_t0_s: 9.0 * US,
         },
         grouped_gemm: GroupedGemmLaw::Tiled {
             t0_s: 4.5 * US,

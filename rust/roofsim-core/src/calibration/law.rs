@@ -94,7 +94,23 @@ pub enum AttentionLaw {
         tile_end: f64,
         /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
         prefix_tile_s: Seconds,
+        /// Latent attention, absorbed form: compute efficiency.
+        #[serde(default = "latent_e_c")]
+        latent_e_c: f64,
+        /// Latent attention: fixed time of every launch beyond that of other attention.
+        #[serde(default = "latent_t0_s")]
+        latent_t0_s: Seconds,
     },
+}
+
+/// Where a calibration does not say: SGLang's kernel on Hopper, from published tables.
+const fn latent_e_c() -> f64 {
+    0.55
+}
+
+/// As [`latent_e_c`].
+const fn latent_t0_s() -> Seconds {
+    9e-6
 }
 
 /// Grouped GEMM over the experts that a batch hits.

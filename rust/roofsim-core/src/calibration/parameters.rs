@@ -200,6 +200,8 @@ pub const PARAMETERS: &[Parameter] = &[
         NonNegative,
         "query tiles: time of a unit to merge a tile with its cached prefix",
     ),
+    parameter("attention", "kernels", "latent_e_c", "1", Efficiency, "latent attention, absorbed: compute efficiency"),
+    parameter("attention", "kernels", "latent_t0_s", "s", NonNegative, "latent attention: fixed time of its launches"),
     parameter("grouped_gemm", "tiled", "t0_s", "s", NonNegative, "fixed time"),
     parameter("grouped_gemm", "tiled", "e_m", "1", Efficiency, "memory efficiency"),
     parameter(

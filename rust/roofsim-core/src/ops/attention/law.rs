@@ -5,7 +5,7 @@
 //! combines the parts. Both read the cache, and both stream keys through a unit at a finite rate: the first keys are
 //! waited for before memory is busy, hence the soft maximum of the two. The minimum of monotone times is monotone.
 
-use super::shape::{AttentionShape, Counts, SHORT};
+use super::shape::{AttentionShape, Counts, NEARLY};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::AttentionLaw;
 use crate::error::Result;
@@ -34,29 +34,23 @@ pub struct Load {
     pub longest_s: f64,
     /// One pass: what the end of the makespan adds once tiles queue, seconds (a maximum).
     pub tail_s: f64,
+    /// One pass: tiles that are nearly as long as the longest, for each share of [`NEARLY`].
+    pub long: [LongLoad; NEARLY.len()],
     /// One pass: time to stream the keys of one KV head, seconds (a maximum).
     pub stream_s: f64,
     /// One pass: fixed time, seconds (a maximum).
     pub pass_overhead_s: f64,
     /// KV-splitting kernel: fixed time and the cost of combining the parts, seconds (a maximum).
     pub split_overhead_s: f64,
-    /// Ragged kernel, one for each limit of short requests.
-    pub ragged: [RaggedLoad; SHORT.len()],
 }
 
-/// What a request asks of a launch that splits short requests and tiles long ones.
+/// Tiles of about equal length, which units work off in whole waves.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RaggedLoad {
-    /// Arithmetic of short requests split and of long ones tiled, spread over all units, seconds.
-    pub compute_s: f64,
-    /// Tiles per unit of the long requests.
-    pub filled: f64,
-    /// Time of the longest tile of a long request, seconds (a maximum).
-    pub longest_s: f64,
-    /// What the end of the makespan of long requests adds, seconds (a maximum).
-    pub tail_s: f64,
-    /// Time to stream the keys of one KV head of a long request, seconds (a maximum).
-    pub stream_s: f64,
+pub struct LongLoad {
+    /// How many: an integer.
+    pub tiles: f64,
+    /// Time of the shortest of them, seconds.
+    pub tile_s: f64,
 }
 
 impl Load {
@@ -71,12 +65,12 @@ impl Load {
             split_s: count * self.split_s,
             tile_s: count * self.tile_s,
             filled: count * self.filled,
-            ragged: self.ragged.map(|r| RaggedLoad { compute_s: count * r.compute_s, filled: count * r.filled, ..r }),
+            long: self.long.map(|long| LongLoad { tiles: count * long.tiles, ..long }),
             ..*self
         }
     }
 
-    /// Adds another load of the same batch.
+    /// Adds another load of the same batch; waves are left to the batch.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.flops += other.flops;
@@ -84,13 +78,6 @@ impl Load {
         self.split_s += other.split_s;
         self.tile_s += other.tile_s;
         self.filled += other.filled;
-        for (own, other) in self.ragged.iter_mut().zip(&other.ragged) {
-            own.compute_s += other.compute_s;
-            own.filled += other.filled;
-            own.longest_s = larger(own.longest_s, other.longest_s);
-            own.tail_s = larger(own.tail_s, other.tail_s);
-            own.stream_s = larger(own.stream_s, other.stream_s);
-        }
         self.longest_s = larger(self.longest_s, other.longest_s);
         self.tail_s = larger(self.tail_s, other.tail_s);
         self.stream_s = larger(self.stream_s, other.stream_s);
@@ -104,7 +91,7 @@ impl Load {
 pub enum Kernels {
     /// None: the bare roofline.
     Roofline,
-    /// The KV-splitting one alone: latent attention, and devices without a number of compute units.
+    /// The KV-splitting one alone: devices without a number of compute units.
     Split,
     /// Both.
     PassAndSplit,
@@ -127,7 +114,9 @@ pub struct KernelLaw {
     pub first_block_s: f64,
     crowd_s: f64,
     requests_to_crowd: f64,
-    split_seconds_per_flop: f64,
+    /// KV-splitting kernel: seconds per FLOP of all units.
+    pub(super) split_seconds_per_flop: f64,
+    expansion_seconds_per_flop: f64,
     stream_seconds_per_byte: f64,
     /// Fixed time of a pass by packed rows.
     pub pass_t0_s: f64,
@@ -135,10 +124,12 @@ pub struct KernelLaw {
     tile_start: f64,
     tile_spread: f64,
     tile_last: f64,
-    tile_end_s: f64,
+    /// Time in which the last tiles are written, once tiles fill the machine.
+    pub(super) tile_end_s: f64,
     prefix_tile_s: f64,
     block_s: f64,
     tiles_to_units: f64,
+    units: f64,
     split_t0_s: f64,
     split_c_s: f64,
     split_rows_s: f64,
@@ -146,12 +137,15 @@ pub struct KernelLaw {
 
 /// Times of one kernel.
 #[derive(Debug, Clone, Copy)]
-struct Kernel {
-    compute_s: f64,
-    memory_s: f64,
+pub(super) struct Kernel {
+    /// Time of the units.
+    pub compute_s: f64,
+    /// Time of the memory.
+    pub memory_s: f64,
     /// Time to stream keys through one unit, which memory time hides in part.
-    stream_s: f64,
-    overhead_s: f64,
+    pub stream_s: f64,
+    /// Time in which nothing else happens.
+    pub overhead_s: f64,
 }
 
 impl Kernel {
@@ -159,6 +153,11 @@ impl Kernel {
     fn time_s(&self) -> f64 {
         let hard_s = larger(self.compute_s, self.memory_s);
         self.overhead_s + larger(hard_s, OVERLAP * self.memory_s + OVERLAP * self.stream_s)
+    }
+
+    /// The faster of two.
+    pub(super) fn or(self, other: Self) -> Self {
+        if self.time_s() < other.time_s() { self } else { other }
     }
 }
 
@@ -175,6 +174,7 @@ impl KernelLaw {
             crowd_s: 0.0,
             requests_to_crowd: 0.0,
             split_seconds_per_flop: seconds_per_flop,
+            expansion_seconds_per_flop: seconds_per_flop,
             stream_seconds_per_byte: 0.0,
             pass_t0_s: 0.0,
             tile_t0_s: 0.0,
@@ -185,6 +185,7 @@ impl KernelLaw {
             prefix_tile_s: 0.0,
             block_s: 0.0,
             tiles_to_units: 0.0,
+            units: 1.0,
             split_t0_s: 0.0,
             split_c_s: 0.0,
             split_rows_s: 0.0,
@@ -207,12 +208,15 @@ impl KernelLaw {
             tile_last,
             tile_end,
             prefix_tile_s,
+            latent_e_c,
+            latent_t0_s,
         } = machine.calibration.attention
         else {
             return Ok(roofline);
         };
         let units = machine.compute_units();
-        let tiled = units.is_some() && shape.has_query_tiles();
+        let tiled = units.is_some();
+        let (split_e_c, own_t0_s) = if shape.latent.is_some() { (latent_e_c, latent_t0_s) } else { (split_e_c, 0.0) };
         let crowded = if units.is_some() { crowd_s * shape.relative_width().sqrt() } else { 0.0 };
         let units = units.unwrap_or(1.0);
         let stream_seconds_per_byte = 1.0 / stream_bytes_per_s;
@@ -228,9 +232,10 @@ impl KernelLaw {
             crowd_s: crowded,
             requests_to_crowd: shape.streamed_heads() / (crowd_heads * units),
             split_seconds_per_flop: seconds_per_flop / (split_e_c * machine.compute_rate),
+            expansion_seconds_per_flop: seconds_per_flop / (tile_e_c * machine.compute_rate),
             stream_seconds_per_byte,
-            pass_t0_s,
-            tile_t0_s: larger(tile_t0_s, pass_t0_s),
+            pass_t0_s: pass_t0_s + own_t0_s,
+            tile_t0_s: larger(tile_t0_s, pass_t0_s) + own_t0_s,
             tile_start,
             tile_spread,
             tile_last,
@@ -238,7 +243,8 @@ impl KernelLaw {
             tile_end_s: tile_end * block_s,
             block_s,
             tiles_to_units: 1.0 / units,
-            split_t0_s: pass_t0_s + split_t0_s,
+            units,
+            split_t0_s: pass_t0_s + own_t0_s + split_t0_s,
             split_c_s,
             split_rows_s: split_rows_s * shape.relative_width(),
             ..roofline
@@ -247,45 +253,36 @@ impl KernelLaw {
 
     /// The load of one request.
     pub fn load(&self, counts: &Counts) -> Load {
-        let split_s = counts.split_flops * self.split_seconds_per_flop;
-        let stream_s = counts.head_bytes * self.stream_seconds_per_byte;
-        let split_overhead_s =
-            self.split_t0_s + self.split_c_s * counts.root_context + self.split_rows_s * counts.row_share;
-        let tiled = self.tiled(counts, stream_s);
-        let ragged = std::array::from_fn(|limit| {
-            if counts.is_short[limit] {
-                let stream_s = self.first_block_s;
-                return RaggedLoad { compute_s: split_s, longest_s: stream_s, stream_s, ..RaggedLoad::default() };
-            }
-            // Never cheaper than the longest short request, so that one more row never helps.
-            let short_s = counts.short_flops[limit] * self.split_seconds_per_flop;
-            RaggedLoad {
-                compute_s: larger(tiled.tile_s, short_s),
-                filled: tiled.filled,
-                longest_s: larger(tiled.longest_s, self.first_block_s),
-                tail_s: tiled.tail_s,
-                stream_s: larger(stream_s, self.first_block_s),
-            }
-        });
+        let mut split_s = counts.split_flops * self.split_seconds_per_flop;
+        if self.kernels == Kernels::Split && counts.expanded_flops > 0.0 {
+            split_s = smaller(split_s, counts.expanded_flops * self.expansion_seconds_per_flop);
+        }
         let pass = if counts.is_packed {
-            Load { tile_s: split_s, longest_s: stream_s, pass_overhead_s: self.pass_t0_s, ..Load::default() }
+            let stream_s = self.stream_s(counts);
+            Load { tile_s: split_s, longest_s: stream_s, stream_s, pass_overhead_s: self.pass_t0_s, ..Load::default() }
         } else {
-            tiled
+            self.tiled(counts)
         };
         Load {
             requests: 1.0,
             flops: counts.flops,
             bytes: counts.bytes,
             split_s,
-            stream_s,
-            split_overhead_s,
-            ragged,
+            split_overhead_s: self.split_t0_s
+                + self.split_c_s * counts.root_context
+                + self.split_rows_s * counts.row_share,
             ..pass
         }
     }
 
+    /// Time to stream the keys of one KV head through one unit.
+    fn stream_s(&self, counts: &Counts) -> f64 {
+        counts.head_bytes * self.stream_seconds_per_byte
+    }
+
     /// The fields of a request whose queries are tiled.
-    fn tiled(&self, counts: &Counts, stream_s: f64) -> Load {
+    pub(super) fn tiled(&self, counts: &Counts) -> Load {
+        let stream_s = self.stream_s(counts);
         let time_s = |blocks: f64, tiles: f64| (blocks + self.tile_start * tiles) * self.block_s * self.tiles_to_units;
         let whole_s = time_s(counts.whole.blocks, counts.whole.count);
         // Parts behind a prefix are merged; where that costs more than the whole context from its beginning, the
@@ -296,12 +293,17 @@ impl KernelLaw {
         } else {
             whole_s
         };
+        let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop;
         let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
         Load {
             // Never cheaper than the most rows that are packed, so that one more row never helps.
             tile_s: larger(tile_s, counts.packed_limit_flops * self.split_seconds_per_flop),
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
+            stream_s,
+            long: counts
+                .long
+                .map(|long| LongLoad { tiles: long.count, tile_s: (long.blocks + self.tile_start) * self.block_s }),
             tail_s: self.tile_spread * (counts.spread_blocks * self.block_s) + self.tile_last * longest_s,
             pass_overhead_s: self.tile_t0_s,
             ..Load::default()
@@ -309,24 +311,31 @@ impl KernelLaw {
     }
 
     #[inline(always)]
-    fn memory_s(&self, load: &Load) -> f64 {
+    pub(super) fn memory_s(&self, load: &Load) -> f64 {
         (self.fixed_bytes + load.bytes) * self.memory_seconds_per_byte
     }
 
     /// What more KV heads at once than the machine has units cost every launch: at most `crowd_s`.
     #[inline(always)]
-    fn crowding_s(&self, load: &Load) -> f64 {
+    pub(super) fn crowding_s(&self, load: &Load) -> f64 {
         // Written so that rounding keeps it monotone.
         self.crowd_s * (1.0 - 1.0 / (1.0 + load.requests * self.requests_to_crowd))
     }
 
+    /// Whole waves of tiles that take at least so long each: of `tiles` on `units`, some unit gets `ceil(tiles/units)`.
     #[inline(always)]
-    fn pass_kernel(&self, load: &Load) -> Kernel {
+    pub(super) fn waves_s(&self, long: &LongLoad) -> f64 {
+        (long.tiles / self.units).ceil() * long.tile_s
+    }
+
+    #[inline(always)]
+    pub(super) fn pass_kernel(&self, load: &Load) -> Kernel {
         // Mean load of a unit, plus the tail once tiles queue, and never under the longest tile.
         let filled = smaller(load.filled, 1.0);
         let queued_s = load.tile_s + load.tail_s * filled;
+        let whole_s = load.long.iter().fold(load.longest_s, |most, long| larger(most, self.waves_s(long)));
         Kernel {
-            compute_s: larger(queued_s, load.longest_s),
+            compute_s: larger(queued_s, whole_s),
             memory_s: self.memory_s(load),
             stream_s: load.stream_s,
             overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * filled,
@@ -334,28 +343,12 @@ impl KernelLaw {
     }
 
     #[inline(always)]
-    fn split_kernel(&self, load: &Load) -> Kernel {
+    pub(super) fn split_kernel(&self, load: &Load) -> Kernel {
         Kernel {
             compute_s: larger(load.split_s, self.first_block_s),
             memory_s: self.memory_s(load),
             stream_s: self.first_block_s,
             overhead_s: self.crowding_s(load) + load.split_overhead_s,
-        }
-    }
-
-    /// One launch over requests of different lengths, as ragged kernels do it: short requests split the KV axis, long
-    /// ones tile their queries, all share the units. For equal requests it is never faster than the other two, so that
-    /// only ragged batches need it.
-    fn ragged_kernel(&self, load: &Load, ragged: &RaggedLoad) -> Kernel {
-        let filled = smaller(ragged.filled, 1.0);
-        let queued_s = ragged.compute_s + ragged.tail_s * filled;
-        Kernel {
-            compute_s: larger(queued_s, ragged.longest_s),
-            memory_s: self.memory_s(load),
-            stream_s: ragged.stream_s,
-            overhead_s: self.crowding_s(load)
-                + larger(load.split_overhead_s, load.pass_overhead_s)
-                + self.tile_end_s * filled,
         }
     }
 
@@ -387,29 +380,27 @@ impl KernelLaw {
         }
     }
 
-    /// Cost of a load, without its interval; `ragged` where requests differ.
-    pub(super) fn cost(&self, load: &Load, ragged: bool) -> OpCost {
+    /// The kernel that serves a load.
+    pub(super) fn kernel(&self, load: &Load) -> Kernel {
+        match self.kernels {
+            Kernels::Roofline => Kernel {
+                compute_s: load.flops * self.seconds_per_flop,
+                memory_s: (self.fixed_bytes + load.bytes) * self.seconds_per_byte,
+                stream_s: 0.0,
+                overhead_s: 0.0,
+            },
+            Kernels::Split => self.split_kernel(load),
+            Kernels::PassAndSplit => self.pass_kernel(load).or(self.split_kernel(load)),
+        }
+    }
+
+    /// Cost of a load under a kernel, without its interval.
+    pub(super) fn cost(&self, load: &Load, kernel: &Kernel) -> OpCost {
         let bytes = self.fixed_bytes + load.bytes;
         let peak_compute_s = load.flops * self.seconds_per_flop;
-        let ideal_memory_s = bytes * self.seconds_per_byte;
-        let kernel = match self.kernels {
-            Kernels::Roofline => {
-                Kernel { compute_s: peak_compute_s, memory_s: ideal_memory_s, stream_s: 0.0, overhead_s: 0.0 }
-            }
-            Kernels::Split => self.split_kernel(load),
-            Kernels::PassAndSplit => {
-                let (pass, split) = (self.pass_kernel(load), self.split_kernel(load));
-                let mut best = if pass.time_s() < split.time_s() { pass } else { split };
-                for one in load.ragged.iter().filter(|_| ragged) {
-                    let kernel = self.ragged_kernel(load, one);
-                    best = if kernel.time_s() < best.time_s() { kernel } else { best };
-                }
-                best
-            }
-        };
         OpCost {
             time_s: kernel.time_s(),
-            ideal_s: larger(peak_compute_s, ideal_memory_s),
+            ideal_s: larger(peak_compute_s, bytes * self.seconds_per_byte),
             compute_s: kernel.compute_s,
             memory_s: kernel.memory_s,
             overhead_s: kernel.overhead_s,

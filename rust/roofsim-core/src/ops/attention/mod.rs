@@ -1,13 +1,15 @@
 //! Attention over a flat batch of requests.
 //!
 //! `shape` holds the exact integer counts of one request, `law` turns the counts of one request into its load on a
-//! machine and the load of a batch into time. The batch enters only through sums and maxima of loads, which is what
+//! machine and the load of equal requests into time, `ragged` does so for unequal ones. The batch enters only through sums and maxima of loads, which is what
 //! lets a sweep evaluate it from tables, bit for bit.
 
 mod law;
+mod ragged;
 mod shape;
 
-pub use law::{KernelLaw, Kernels, Load};
+pub use law::{KernelLaw, Kernels, Load, LongLoad};
+pub(crate) use shape::NEARLY;
 pub use shape::{AttentionShape, Counts, LatentHeads, attended_pairs, keys_read};
 
 use crate::calibration::Interval;
@@ -44,15 +46,6 @@ impl AttentionOp {
         self.law.load(&self.shape.counts(request))
     }
 
-    /// The load of a flat batch.
-    fn batch_load(&self, batch: &Batch) -> Load {
-        let mut total = Load::default();
-        for &(count, request) in batch.runs() {
-            total.add(&self.load(request).times(count as f64));
-        }
-        total
-    }
-
     /// The error bar of a batch, all of whose requests bring one new token or not.
     const fn interval(&self, decodes: bool) -> Interval {
         if decodes { self.decode_interval } else { self.prefill_interval }
@@ -60,14 +53,17 @@ impl AttentionOp {
 
     /// Cost of the load of equal requests, each of one new token or of several.
     pub fn cost(&self, load: &Load, decodes: bool) -> OpCost {
-        self.law.cost(load, false).with_interval(self.interval(decodes))
+        self.law.cost(load, &self.law.kernel(load)).with_interval(self.interval(decodes))
     }
 
     /// Cost of a flat batch.
     pub fn batch_cost(&self, batch: &Batch) -> OpCost {
-        let ragged = batch.runs().len() > 1;
+        if let &[(count, request)] = batch.runs() {
+            return self.request_cost(count, request);
+        }
         let decodes = batch.runs().iter().all(|(_, request)| request.query_tokens == 1);
-        self.law.cost(&self.batch_load(batch), ragged).with_interval(self.interval(decodes))
+        let (load, kernel) = self.law.ragged(&self.shape, batch.runs());
+        self.law.cost(&load, &kernel).with_interval(self.interval(decodes))
     }
 
     /// Cost of `count` equal requests.

@@ -12,6 +12,8 @@ const BLOCK: u64 = 128;
 const PADDED_ROWS: u64 = 16;
 /// Packed rows up to which one pass over the keys serves a KV head; beyond, queries are tiled.
 const PACKED_ROWS: u64 = 64;
+/// The same of latent attention, in new tokens of all heads; beyond, keys may be expanded.
+const PACKED_LATENT_TOKENS: u64 = 16;
 
 /// Heads of latent attention; the cached latent is shared by all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +76,16 @@ pub struct Counts {
     pub longest_blocks: f64,
     /// Key blocks by which the longest tile exceeds the shortest.
     pub spread_blocks: f64,
+    /// For each share: the tiles that are nearly as long as the longest; none where rows are packed.
+    pub long: [LongTiles; NEARLY.len()],
     /// Bytes of one KV head's keys and values that a pass streams.
     pub head_bytes: f64,
     /// Square root of the keys kept, times the root of the head's width over 128.
     pub root_context: f64,
-    /// For each limit: whether the request is short.
-    pub is_short: [bool; SHORT.len()],
-    /// For each limit: FLOPs of packed rows for the longest short request over the same keys.
-    pub short_flops: [f64; SHORT.len()],
+    /// Latent attention: FLOPs of the expanded form, all of them.
+    pub expanded_flops: f64,
+    /// Latent attention: FLOPs of expanding the keys and values read.
+    pub expansion_flops: f64,
 }
 
 /// Query tiles of one request, all heads.
@@ -93,9 +97,17 @@ pub struct Tiles {
     pub blocks: f64,
 }
 
-/// Query tokens up to which a ragged launch splits the KV axis of a request instead of tiling its queries; the best
-/// limit counts.
-pub(super) const SHORT: [u64; 8] = [16, 32, 64, 96, 128, 512, 1536, 4096];
+/// Query tiles of one request, all heads, each of at least so many key blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LongTiles {
+    /// How many.
+    pub count: f64,
+    /// Key blocks of the shortest of them.
+    pub blocks: f64,
+}
+
+/// A tile is nearly as long as the longest where it lacks no more than this share of its blocks: 1/n.
+pub(crate) const NEARLY: [u64; 2] = [16, 8];
 
 /// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
 pub fn attended_pairs(span: Span, request: Request) -> u64 {
@@ -134,32 +146,46 @@ impl AttentionShape {
         let pairs = attended_pairs(self.span, request);
         let keys = keys_read(self.span, request);
         let q = request.query_tokens;
-        let flops = match self.latent {
-            None => 2 * u128::from(self.head_dim + self.v_head_dim) * u128::from(self.num_heads) * u128::from(pairs),
-            Some(latent) => self.absorbed_flops(latent, q, pairs).min(self.expanded_flops(latent, keys, pairs)),
+        let split_flops = self.split_flops(q, request, keys);
+        let (flops, expanded, expansion) = match self.latent {
+            None => {
+                let width = u128::from(self.head_dim + self.v_head_dim);
+                (2 * width * u128::from(self.num_heads) * u128::from(pairs), 0, 0)
+            }
+            Some(latent) => {
+                let expanded = self.expanded_flops(latent, keys, pairs);
+                (split_flops.min(expanded), expanded, self.expanded_flops(latent, keys, 0))
+            }
         };
         let rows = self.packed_rows(q);
         let (tiles, longest) = self.query_tiles(request);
+        let is_packed = q <= self.most_packed_tokens();
         let (whole, _) = self.query_tiles(Request { query_tokens: request.context_tokens, ..request });
         let tiles_of_a_head = q.div_ceil(BLOCK);
         let kept = kept_tokens(self.span, request.context_tokens) as f64;
         Counts {
             flops: flops as f64,
             bytes: self.request_bytes(q, keys) as f64,
-            split_flops: self.split_flops(rows, keys, flops) as f64,
-            packed_limit_flops: self.split_flops(PACKED_ROWS, keys, flops) as f64,
-            is_packed: rows <= PACKED_ROWS,
+            split_flops: split_flops as f64,
+            packed_limit_flops: self.split_flops(self.most_packed_tokens(), request, keys) as f64,
+            is_packed,
             row_share: rows.min(BLOCK) as f64 / BLOCK as f64,
             tiles,
             whole,
             has_prefix: request.context_tokens.div_ceil(BLOCK) > tiles_of_a_head,
             longest_blocks: longest as f64,
             spread_blocks: (tiles_of_a_head.min(longest) - 1) as f64,
+            long: NEARLY.map(|nearly| if is_packed { LongTiles::default() } else { self.long_tiles(request, nearly) }),
             head_bytes: keys as f64 * self.head_bytes(),
             root_context: (kept * self.relative_width()).sqrt(),
-            is_short: SHORT.map(|most| self.latent.is_some() || q <= most),
-            short_flops: SHORT.map(|most| self.split_flops(self.packed_rows(most), keys, flops) as f64),
+            expanded_flops: expanded as f64,
+            expansion_flops: expansion as f64,
         }
+    }
+
+    /// FLOPs of the KV-splitting kernel for a request of `most` new tokens over the keys that another one reads.
+    pub fn short_flops(&self, most: u64, request: Request) -> f64 {
+        self.split_flops(most, request, keys_read(self.span, request)) as f64
     }
 
     /// Width of a key and a value head over that of two heads of 128.
@@ -175,11 +201,6 @@ impl AttentionShape {
     /// Bytes of one token of one KV head in the cache.
     pub fn head_bytes(&self) -> f64 {
         (self.cached_elements() * self.kv_format.element_bytes()) as f64 / self.streamed_heads()
-    }
-
-    /// Whether the query-tiled kernel exists for it.
-    pub const fn has_query_tiles(&self) -> bool {
-        self.latent.is_none()
     }
 
     /// Keys of one block.
@@ -213,9 +234,18 @@ impl AttentionShape {
         2 * heads * (u128::from(pairs) * width + u128::from(keys) * project)
     }
 
-    /// Query rows that share one KV head.
+    /// Query rows that share one KV head, or the latent.
     fn packed_rows(&self, q: u64) -> u64 {
-        q * self.num_heads.div_ceil(self.num_kv_heads)
+        if self.latent.is_some() { q * self.num_heads } else { q * self.num_heads.div_ceil(self.num_kv_heads) }
+    }
+
+    /// New tokens up to which rows are packed.
+    fn most_packed_tokens(&self) -> u64 {
+        if self.latent.is_some() {
+            PACKED_LATENT_TOKENS
+        } else {
+            PACKED_ROWS / self.num_heads.div_ceil(self.num_kv_heads)
+        }
     }
 
     /// Elements of one token in the cache.
@@ -233,13 +263,18 @@ impl AttentionShape {
         u128::from(keys + q) * token + u128::from(q) * u128::from(self.num_heads) * width
     }
 
-    /// FLOPs of the KV-splitting kernel: whole tiles of rows over every key read, no triangle. Latent attention runs
-    /// all heads of a token as rows of one tile and is counted without padding.
-    fn split_flops(&self, packed_rows: u64, keys: u64, flops: u128) -> u128 {
-        if self.latent.is_some() {
-            return flops;
+    /// FLOPs of the KV-splitting kernel for `q` new tokens: whole tiles of rows over every key read, no triangle. Latent
+    /// attention runs all heads of a token as rows of one tile and is counted without padding, in its absorbed form.
+    fn split_flops(&self, q: u64, request: Request, keys: u64) -> u128 {
+        if let Some(latent) = self.latent {
+            let query_tokens = q.min(request.context_tokens);
+            return self.absorbed_flops(
+                latent,
+                query_tokens,
+                attended_pairs(self.span, Request { query_tokens, ..request }),
+            );
         }
-        let rows = packed_rows.next_multiple_of(PADDED_ROWS);
+        let rows = self.packed_rows(q).next_multiple_of(PADDED_ROWS);
         2 * u128::from(self.head_dim + self.v_head_dim)
             * u128::from(self.num_kv_heads)
             * u128::from(rows)
@@ -253,10 +288,7 @@ impl AttentionShape {
     fn query_tiles(&self, request: Request) -> (Tiles, u64) {
         let tiles = request.query_tokens.div_ceil(BLOCK);
         let longest = request.context_tokens.div_ceil(BLOCK);
-        let cap = match self.span {
-            Span::Full => u64::MAX,
-            Span::Sliding(limit) | Span::Chunked(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
-        };
+        let cap = self.most_blocks();
         let capped = longest.saturating_sub(cap).min(tiles);
         let rest = tiles - capped;
         // Sum of longest - j over j in capped..tiles.
@@ -265,5 +297,22 @@ impl AttentionShape {
         let heads = self.num_heads as f64;
         let all = Tiles { count: tiles as f64 * heads, blocks: (capped_blocks + uncapped) as f64 * heads };
         (all, longest.min(cap))
+    }
+
+    /// Key blocks that a window leaves a tile at most, at the misaligned worst case.
+    fn most_blocks(&self) -> u64 {
+        match self.span {
+            Span::Full => u64::MAX,
+            Span::Sliding(limit) | Span::Chunked(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
+        }
+    }
+
+    /// Query tiles that lack at most 1/`nearly` of the longest tile's blocks. Count and blocks never fall when the
+    /// context, the window or the new tokens of a given context grow.
+    fn long_tiles(&self, request: Request, nearly: u64) -> LongTiles {
+        let longest = request.context_tokens.div_ceil(BLOCK);
+        let lacking = longest / nearly;
+        let tiles = request.query_tokens.div_ceil(BLOCK).min(lacking + 1);
+        LongTiles { count: (tiles * self.num_heads) as f64, blocks: (longest - lacking).min(self.most_blocks()) as f64 }
     }
 }

@@ -1,6 +1,6 @@
 //! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
 
-use crate::ops::attention::{KernelLaw, Kernels, Load};
+use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad, NEARLY};
 use crate::step::RowOp;
 
 /// Rows evaluated at once: their tables and results stay in the first-level cache.
@@ -41,6 +41,10 @@ pub struct LoadTable {
     pub tail_s: Vec<f64>,
     /// See [`Load`].
     pub stream_s: Vec<f64>,
+    /// See [`LongLoad`].
+    pub long_tiles: [Vec<f64>; NEARLY.len()],
+    /// See [`LongLoad`].
+    pub long_s: [Vec<f64>; NEARLY.len()],
     /// See [`Load`].
     pub pass_overhead_s: Vec<f64>,
     /// See [`Load`].
@@ -62,6 +66,8 @@ impl LoadTable {
             longest_s: room(),
             tail_s: room(),
             stream_s: room(),
+            long_tiles: NEARLY.map(|_| room()),
+            long_s: NEARLY.map(|_| room()),
             pass_overhead_s: room(),
             split_overhead_s: room(),
             has_tiles: false,
@@ -78,6 +84,10 @@ impl LoadTable {
         self.longest_s.push(load.longest_s);
         self.tail_s.push(load.tail_s);
         self.stream_s.push(load.stream_s);
+        for (share, long) in load.long.iter().enumerate() {
+            self.long_tiles[share].push(long.tiles);
+            self.long_s[share].push(long.tile_s);
+        }
         self.pass_overhead_s.push(load.pass_overhead_s);
         self.split_overhead_s.push(load.split_overhead_s);
         self.has_tiles |= load.filled > 0.0;
@@ -96,9 +106,12 @@ impl LoadTable {
             longest_s: pick(&self.longest_s),
             tail_s: pick(&self.tail_s),
             stream_s: pick(&self.stream_s),
+            long: std::array::from_fn(|share| LongLoad {
+                tiles: pick(&self.long_tiles[share]),
+                tile_s: pick(&self.long_s[share]),
+            }),
             pass_overhead_s: pick(&self.pass_overhead_s),
             split_overhead_s: pick(&self.split_overhead_s),
-            ..Load::default()
         }
     }
 }
@@ -167,6 +180,8 @@ pub(super) fn add_attention(
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
             let tail_s = part(&table.tail_s, first, n);
+            let long_tiles: [&[f64]; NEARLY.len()] = std::array::from_fn(|i| part(&table.long_tiles[i], first, n));
+            let long_s: [&[f64]; NEARLY.len()] = std::array::from_fn(|i| part(&table.long_s[i], first, n));
             let stream_s = part(&table.stream_s, first, n);
             let pass_overhead_s = part(&table.pass_overhead_s, first, n);
             add_each!(time, start, j => {
@@ -178,6 +193,7 @@ pub(super) fn add_attention(
                     filled: filled[j],
                     longest_s: longest_s[j],
                     tail_s: tail_s[j],
+                    long: std::array::from_fn(|i| LongLoad { tiles: long_tiles[i][j], tile_s: long_s[i][j] }),
                     stream_s: stream_s[j],
                     pass_overhead_s: pass_overhead_s[j],
                     split_overhead_s: split_overhead_s[j],

@@ -4,6 +4,7 @@
 //! the pairs and the keys repeat with the chunk: they turn only where the first new row, or the last, meets a boundary.
 
 use crate::model::Span;
+use crate::ops::attention::LongLoad;
 use crate::ops::{AttentionOp, Load};
 use crate::workload::Request;
 
@@ -18,11 +19,11 @@ fn each(a: &Load, b: &Load, pick: fn(f64, f64) -> f64) -> Load {
         tile_s,
         filled,
         longest_s,
+        long,
         tail_s,
         stream_s,
         pass_overhead_s,
         split_overhead_s,
-        ragged: _,
     } = *a;
     Load {
         requests: pick(requests, b.requests),
@@ -32,12 +33,14 @@ fn each(a: &Load, b: &Load, pick: fn(f64, f64) -> f64) -> Load {
         tile_s: pick(tile_s, b.tile_s),
         filled: pick(filled, b.filled),
         longest_s: pick(longest_s, b.longest_s),
+        long: std::array::from_fn(|i| LongLoad {
+            tiles: pick(long[i].tiles, b.long[i].tiles),
+            tile_s: pick(long[i].tile_s, b.long[i].tile_s),
+        }),
         tail_s: pick(tail_s, b.tail_s),
         stream_s: pick(stream_s, b.stream_s),
         pass_overhead_s: pick(pass_overhead_s, b.pass_overhead_s),
         split_overhead_s: pick(split_overhead_s, b.split_overhead_s),
-        // Equal requests never take the ragged kernel.
-        ..Load::default()
     }
 }
 
