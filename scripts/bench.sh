@@ -12,6 +12,9 @@ say "the package, through Python"
 python -m pytest -q benches/test_sweep.py -p no:xdist --benchmark-json="$out/package.json" \
     --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name
 
+say "the exact search"
+python benches/bench_search.py | tee "$out/search.md"
+
 say "the core"
 cargo bench --quiet -p roofsim-bench --bench core -- --noplot
 
@@ -19,4 +22,4 @@ say "instructions"
 python benches/instructions.py | tee "$out/instructions.txt"
 
 say "the report"
-python benches/report.py "$out/package.json" target/criterion "$out/instructions.txt"
+python benches/report.py "$out/package.json" target/criterion "$out/instructions.txt" "$out/search.md"

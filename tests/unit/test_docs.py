@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -124,3 +125,12 @@ def test_arrows_of_the_core_point_one_way():
         if other != name
     }
     assert {(name, other) for name, other in used if levels[other] >= levels[name]} == set()
+
+
+def test_the_errors_of_the_readme_are_those_of_the_accuracy_report():
+    spec = importlib.util.spec_from_file_location("make_images", ROOT / "docs" / "make_images.py")
+    make_images = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_images)
+    table = make_images.errors((ROOT / "docs" / "ACCURACY.md").read_text("utf-8"))
+    assert table.count("**") == 2 * 2 * len(make_images.SHOWN)
+    assert table in (ROOT / "README.md").read_text("utf-8")

@@ -171,7 +171,12 @@ fn borrowed(accelerator: &Accelerator, from: &Calibration, widening: f64, note: 
     Calibration {
         name: format!("{}/{}/borrowed", accelerator.name, from.kernel_library),
         power: None,
-        intervals: from.intervals.clone().widened(widening),
+        // What is wrong with borrowed constants is wrong in every operation alike.
+        intervals: Intervals {
+            decode_correlation: 1.0,
+            prefill_correlation: 1.0,
+            ..from.intervals.clone().widened(widening)
+        },
         provenance: Provenance {
             basis: "borrowed".to_owned(),
             num_points: 0,
