@@ -36,8 +36,10 @@ __all__ = [
     "_join_top_k",
     "_pareto",
     "_plan",
+    "_prefers_group_search",
     "_prefers_search",
     "_quantiles",
+    "_search_best_per_group",
     "_search_pareto",
     "_search_top_k",
     "_select",
@@ -404,6 +406,7 @@ class _Space:
 _SearchReport: TypeAlias = tuple[int, int, int, int]
 
 def _prefers_search(space: _Space, kept: int, objectives: Sequence[str]) -> bool: ...
+def _prefers_group_search(space: _Space, k: int, by: str, group_by: Sequence[str]) -> bool: ...
 def _search_top_k(
     space: _Space,
     k: SupportsIndex,
@@ -419,6 +422,15 @@ def _search_pareto(
     num_threads: int,
     progress: _Progress | None,
 ) -> tuple[list[tuple[list[float], int]], _SearchReport]: ...
+def _search_best_per_group(
+    space: _Space,
+    k: SupportsIndex,
+    by: str,
+    group_by: Sequence[str],
+    filters: Sequence[str],
+    num_threads: int,
+    progress: _Progress | None,
+) -> tuple[list[tuple[tuple[Any, ...], list[tuple[float, int]]]], _SearchReport]: ...
 
 _Request: TypeAlias = tuple[list[str], tuple[int, int] | None, int, _Progress | None]
 _Row: TypeAlias = tuple[float, int]

@@ -13,6 +13,7 @@ from roofsim.columns import ROW
 from roofsim.errors import SpecError
 from roofsim.parquet import ROW_GROUP_ROWS, ParquetParts, write_parts
 from roofsim.reductions import Counts, Groups, Histogram, QuantileSketch, keyed, share_list
+from roofsim.search import SearchReport, searches_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,7 @@ class ReducingSpace:
         k: int = 1,
         where: Sequence[str] | str = (),
         rows: Rows | None = None,
+        method: str = "auto",
         progress: Progress | None = None,
         num_threads: int | None = None,
     ) -> Groups:
@@ -66,11 +68,15 @@ class ReducingSpace:
             The column that ranks; it knows which direction is better. Ties go to the lower row.
         k
             Most rows of a group.
+        method
+            As in `SweepSpace.top_k`. A search needs groups by categorical axes or ``num_devices``: with others ``auto``
+            scans.
 
         Raises
         ------
         SpecError
-            For an unknown column, one that makes no groups, or more than 2^20 groups.
+            For an unknown column, one that makes no groups, more than 2^20 groups, or ``method="search"`` with
+            groups by batch size, context or query tokens, ``fits``, ``bound`` or ``status``, or with ``rows``.
 
         Examples
         --------
@@ -82,10 +88,20 @@ class ReducingSpace:
         """
         columns = texts("group_by", group_by)
         most = integer("k", k, 1, (1 << 64) - 1)
-        groups = _core._best_per_group(
-            self._space, most, text("by", by), columns, request(where, rows, num_threads, progress)
-        )
-        return Groups(self._whole, by, tuple(columns), most, keyed(columns, groups))
+        column, asked = text("by", by), request(where, rows, num_threads, progress)
+        if rows is not None:
+            report = SearchReport.of_part(method, asked[1])
+        elif searches_groups(method, self._space, most, column, columns):
+            groups, counts = _core._search_best_per_group(
+                self._space, most, column, columns, asked[0], asked[2], asked[3]
+            )
+            return Groups(
+                self._whole, column, tuple(columns), most, keyed(columns, groups), SearchReport.of_search(counts)
+            )
+        else:
+            report = SearchReport.of_scan(self._whole.num_configurations)
+        groups = _core._best_per_group(self._space, most, column, columns, asked)
+        return Groups(self._whole, column, tuple(columns), most, keyed(columns, groups), report)
 
     def counts(
         self,

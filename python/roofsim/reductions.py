@@ -9,6 +9,7 @@ import numpy as np
 
 from roofsim import _core
 from roofsim.errors import SpecError
+from roofsim.search import SearchReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,15 +64,24 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
         The columns that make the groups.
     k : int
         Most rows of a group.
+    report : SearchReport
+        What finding them took.
     """
 
     def __init__(
-        self, space: SweepSpace, by: str, group_by: tuple[str, ...], k: int, groups: dict[Key, list[tuple[float, int]]]
+        self,
+        space: SweepSpace,
+        by: str,
+        group_by: tuple[str, ...],
+        k: int,
+        groups: dict[Key, list[tuple[float, int]]],
+        report: SearchReport,
     ) -> None:
         self._space = space
         self.by = by
         self.group_by = group_by
         self.k = k
+        self.report = report
         self._groups = groups
 
     def __getitem__(self, key: Key) -> list[tuple[float, int]]:
@@ -109,7 +119,9 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
             for key, rows in one.items():
                 parts.setdefault(key, []).append(rows)
         joined = {key: _core._join_top_k(k, self.by, rows) for key, rows in parts.items()}
-        return Groups(self._space, self.by, self.group_by, k, {key: joined[key] for key in _ordered(everything)})
+        report = SearchReport.joined([one.report for one in everything])
+        groups = {key: joined[key] for key in _ordered(everything)}
+        return Groups(self._space, self.by, self.group_by, k, groups, report)
 
     def __repr__(self) -> str:
         return f"Groups({len(self)} by {', '.join(self.group_by)}: the best {self.k} by {self.by})"

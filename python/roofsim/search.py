@@ -79,3 +79,10 @@ def searches(method: object, space: _core._Space, kept: int, objectives: Sequenc
     if _known(method) != "auto":
         return method == "search"
     return kept < 1 << 63 and _core._prefers_search(space, kept, list(objectives))
+
+
+def searches_groups(method: object, space: _core._Space, k: int, by: str, group_by: Sequence[str]) -> bool:
+    """Whether the ``k`` best rows of every group shall be searched; refuses a method that is not known."""
+    if _known(method) != "auto":
+        return method == "search"
+    return k < 1 << 63 and _core._prefers_group_search(space, k, by, group_by)

@@ -87,6 +87,45 @@ def test_a_search_is_a_scan(axes, k, by, objectives, where):
         testing.check_search(space, k, by, objectives, where)
 
 
+GROUPING = ["model", "accelerator", "tensor_parallel_size", "pipeline_parallel_size", "expert_parallel_size"]
+GROUPING += ["num_devices", "weight_dtype", "kv_cache_dtype", "calibration", "engine", "capacity_mode"]
+GROUPING += ["data_parallel_size", "gpu_memory_utilization", "block_size", "max_num_batched_tokens", "max_num_seqs"]
+
+
+@st.composite
+def grouped_spaces(draw: st.DrawFn) -> dict[str, Any]:
+    """Axes of a space in which combinations share groups: equal models under one name, other values twice."""
+    axes = draw(spaces())
+    for name in ("models", "accelerators"):
+        if draw(st.booleans()):
+            axes[name] = [*axes[name], axes[name][0]]
+    return axes | {
+        "engine": draw(st.sampled_from(["ideal", ["ideal", "vllm"], ["vllm", "vllm"]])),
+        "gpu_memory_utilization": draw(st.sampled_from([0.9, [0.9, 0.5]])),
+        "max_num_seqs": draw(st.sampled_from([1024, [8, 1024, 8]])),
+    }
+
+
+@settings(max_examples=60)
+@given(
+    grouped_spaces(),
+    st.one_of(st.integers(1, 60), st.just(10**6)),
+    st.sampled_from(RANKED),
+    st.lists(st.sampled_from(GROUPING), min_size=1, max_size=3, unique=True),
+    st.lists(filters(), max_size=3),
+    st.integers(1, 3),
+)
+def test_a_search_of_groups_is_a_scan(axes, k, by, group_by, where, threads):
+    space = rs.SweepSpace(**axes)
+    if space.num_configurations > 300_000:
+        return
+    question = {"by": by, "k": k, "where": where, "num_threads": threads}
+    scan, search = (space.best_per_group(group_by, method=method, **question) for method in ("scan", "search"))
+    assert list(search.items()) == list(scan.items())
+    assert (scan.report.method, search.report.method) == ("scan", "search")
+    assert scan.report.num_evaluated == search.report.num_configurations == space.num_configurations
+
+
 @settings(max_examples=10)
 @given(spaces(), st.integers(2, 5))
 def test_a_search_does_not_depend_on_the_number_of_threads(axes, threads):
@@ -113,6 +152,37 @@ def test_a_large_space_is_searched_by_itself_and_looks_at_few_rows():
         step = deployment.decode(batch_size=row["batch_size"], context_tokens=row["context_tokens"])
         assert step.time_s <= 0.02
         assert value == row["batch_size"] / step.time_s / row["tensor_parallel_size"]
+
+
+def test_a_large_space_is_searched_by_groups():
+    names = ["h100-sxm", "l40s", "a100-sxm-80gb"]
+    axes = {"tensor_parallel_size": [1, 2, 4, 8], "block_size": [16, 32] * 80, **LARGE}
+    space = rs.SweepSpace("llama-3.1-8b", names, **axes)
+    assert space.num_configurations > 10**12
+    where = ["fits", "time_s <= 0.02"]
+    best = space.best_per_group("accelerator", by="tokens_per_s_per_gpu", k=2, where=where, num_threads=1)
+    report = best.report
+    assert report.method == "search"
+    assert list(best) == names
+    assert 0 < report.num_evaluated < 2_000_000
+    assert report.num_bounded < 2_000_000
+    for name, rows in best.items():
+        own = rs.SweepSpace("llama-3.1-8b", name, **axes)
+        alone = own.top_k(2, by="tokens_per_s_per_gpu", where=where, num_threads=1)
+        assert alone.values == [value for value, _ in rows]
+        assert alone.configurations() == [space[row] for _, row in rows]
+
+
+@pytest.mark.parametrize("column", ["batch_size", "context_tokens", "query_tokens", "fits", "bound", "status"])
+def test_groups_within_a_combination_are_scanned(column):
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 1025), context_tokens=range(1024, 3072))
+    group_by = ["accelerator", column]
+    assert space.best_per_group("accelerator", by="time_s").report.method == "search"
+    assert space.best_per_group(group_by, by="time_s").report.method == "scan"
+    with pytest.raises(rs.SpecError, match=column) as caught:
+        space.best_per_group(group_by, by="time_s", method="search")
+    assert caught.value.field == "group_by"
+    assert "scan" in str(caught.value)
 
 
 def test_contexts_beyond_a_window_tie_without_being_looked_at():
@@ -151,7 +221,11 @@ def test_a_part_of_a_cost_is_not_searched_by_itself():
 @pytest.mark.parametrize("method", ["fast", "", None, 1])
 def test_an_unknown_method_is_refused(method):
     space = rs.SweepSpace("llama-3.1-8b", "h100-sxm")
-    for call in (lambda: space.top_k(1, by="time_s", method=method), lambda: space.pareto(["time_s"], method=method)):
+    for call in (
+        lambda: space.top_k(1, by="time_s", method=method),
+        lambda: space.pareto(["time_s"], method=method),
+        lambda: space.best_per_group("model", by="time_s", method=method),
+    ):
         with pytest.raises(rs.SpecError) as caught:
             call()
         assert caught.value.field == "method"
@@ -168,6 +242,10 @@ def test_a_bad_question_is_refused_the_same_way(method):
         space.top_k(1, by="bound", method=method)
     with pytest.raises(rs.SpecError, match="objectives"):
         space.pareto(["time_s"], method=method)
+    with pytest.raises(rs.SpecError, match="bound"):
+        space.best_per_group("model", by="bound", method=method)
+    with pytest.raises(rs.SpecError, match="twice"):
+        space.best_per_group(["model", "model"], by="time_s", method=method)
     with pytest.raises(rs.SpecError, match="where"):
         space.top_k(1, by="time_s", where="time_s ~ 3", method=method)
 
@@ -210,5 +288,9 @@ def test_parts_are_scanned_and_their_reports_add_up():
     space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 101), context_tokens=range(1, 101))
     parts = [space.top_k(3, by="time_s", rows=range(start, start + 5_000)) for start in (0, 5_000)]
     assert parts[0].merge(parts[1]).report == rs.SearchReport("scan", 10_000, 10_000)
+    groups = [space.best_per_group("model", by="time_s", rows=range(start, start + 5_000)) for start in (0, 5_000)]
+    assert groups[0].merge(groups[1]).report == rs.SearchReport("scan", 10_000, 10_000)
     with pytest.raises(rs.SpecError, match="method"):
         space.top_k(3, by="time_s", rows=range(5_000), method="search")
+    with pytest.raises(rs.SpecError, match="method"):
+        space.best_per_group("model", by="time_s", rows=range(5_000), method="search")

@@ -58,6 +58,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(search::prefers_search, module)?)?;
     module.add_function(wrap_pyfunction!(search::search_top_k, module)?)?;
     module.add_function(wrap_pyfunction!(search::search_pareto, module)?)?;
+    module.add_function(wrap_pyfunction!(search::prefers_group_search, module)?)?;
+    module.add_function(wrap_pyfunction!(search::search_best_per_group, module)?)?;
     reductions::add_to(module)?;
     batches::add_to(module)?;
     arrow::add_to(module)?;

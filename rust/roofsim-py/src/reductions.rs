@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::wrap_pyfunction;
 use roofsim_core::sweep::{
-    Column, ColumnKind, Filter, GroupKey, Pareto, RELATIVE_ERROR, Runner, Scan, Sketch, Space, TopK, parse_filters,
+    Column, ColumnKind, Filter, GroupKey, Groups, Pareto, RELATIVE_ERROR, Runner, Scan, Sketch, Space, TopK,
+    parse_filters,
 };
 
 use crate::arguments::count;
@@ -17,7 +18,7 @@ use crate::sweep::{PySpace, detached, parse_columns};
 #[derive(FromPyObject)]
 pub(crate) struct Request(Vec<String>, Option<(u128, u128)>, usize, Option<Py<PyAny>>);
 
-type Row = (f64, u128);
+pub(crate) type Row = (f64, u128);
 type PointRow = (Vec<f64>, u128);
 
 impl Request {
@@ -46,7 +47,7 @@ impl Request {
     }
 }
 
-fn column(field: &str, name: &str) -> PyResult<Column> {
+pub(crate) fn column(field: &str, name: &str) -> PyResult<Column> {
     Column::parse(field, name).python()
 }
 
@@ -109,7 +110,17 @@ fn _best_per_group<'py>(
     let (by, group_by) = (column("by", by)?, parse_columns("group_by", &group_by)?);
     let groups =
         request.run(py, &space.inner, |scan, tick| space.inner.best_per_group(scan, k, by, &group_by, tick))?;
-    groups.into_iter().map(|group| Ok((key(py, &space.inner, &group_by, &group.key)?, group.rows))).collect()
+    keyed(py, &space.inner, &group_by, groups)
+}
+
+/// Groups with the Python values of their columns.
+pub(crate) fn keyed<'py>(
+    py: Python<'py>,
+    space: &Space,
+    group_by: &[Column],
+    groups: Groups,
+) -> PyResult<Vec<(Bound<'py, PyTuple>, Vec<Row>)>> {
+    groups.into_iter().map(|group| Ok((key(py, space, group_by, &group.key)?, group.rows))).collect()
 }
 
 /// Rows by the values of columns as (key, rows) pairs, in the order of the keys.

@@ -1,10 +1,12 @@
 //! The exact search of a space: the same answers as its scans, and what finding them took.
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use roofsim_core::sweep::{Column, Runner, SearchReport};
 
 use crate::arguments::count;
 use crate::error::IntoPython;
+use crate::reductions::{Row, column, keyed};
 use crate::sweep::{PySpace, detached, parse_columns};
 
 /// Rows of the space, rows evaluated, boxes bounded, combinations compiled.
@@ -19,6 +21,14 @@ const fn report(report: SearchReport) -> Report {
 #[pyo3(name = "_prefers_search")]
 pub(crate) fn prefers_search(space: &PySpace, kept: usize, objectives: Vec<String>) -> bool {
     parse_columns("objectives", &objectives).is_ok_and(|columns| space.inner.prefers_search(kept, &columns))
+}
+
+/// The same for the best rows of groups; groups that a search cannot make are left to a scan.
+#[pyfunction]
+#[pyo3(name = "_prefers_group_search")]
+pub(crate) fn prefers_group_search(space: &PySpace, k: usize, by: &str, group_by: Vec<String>) -> bool {
+    let columns = (Column::parse("by", by), parse_columns("group_by", &group_by));
+    matches!(columns, (Ok(by), Ok(group_by)) if space.inner.prefers_group_search(k, by, &group_by))
 }
 
 /// The k best rows as (value, row) pairs.
@@ -58,4 +68,27 @@ pub(crate) fn search_pareto(
         space.inner.search_pareto(Runner::new(num_threads), &objectives, &filters, tick)
     })?;
     Ok((front.rows, report(done)))
+}
+
+/// The k best rows of every group as (key, [(value, row)]) pairs, in the order of the keys.
+#[pyfunction]
+#[pyo3(name = "_search_best_per_group")]
+#[expect(clippy::too_many_arguments, reason = "a question and how it is answered")]
+pub(crate) fn search_best_per_group<'py>(
+    py: Python<'py>,
+    space: &PySpace,
+    k: &Bound<'_, PyAny>,
+    by: &str,
+    group_by: Vec<String>,
+    filters: Vec<String>,
+    num_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Vec<(Bound<'py, PyTuple>, Vec<Row>)>, Report)> {
+    let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
+    let (by, group_by) = (column("by", by)?, parse_columns("group_by", &group_by)?);
+    let filters = space.filters(&filters)?;
+    let (groups, done) = detached(py, progress, |tick| {
+        space.inner.search_best_per_group(Runner::new(num_threads), k, by, &group_by, &filters, tick)
+    })?;
+    Ok((keyed(py, &space.inner, &group_by, groups)?, report(done)))
 }

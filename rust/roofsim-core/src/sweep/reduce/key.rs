@@ -5,6 +5,7 @@ use super::super::column::{Column, ColumnKind, names};
 use super::super::kernel::BLOCK;
 use super::super::part::Part;
 use super::super::space::{Axis, Space};
+use super::super::tables::Combination;
 use crate::error::{Error, Result};
 
 /// Most groups of one reduction: what it keeps must stay small however many rows there are.
@@ -104,7 +105,7 @@ impl Domain {
 
 /// The groups that some columns make.
 #[derive(Debug, Clone)]
-pub(super) struct Keys {
+pub(in super::super) struct Keys {
     columns: Vec<Column>,
     domains: Vec<Domain>,
     num_groups: usize,
@@ -119,7 +120,7 @@ pub(super) enum Places<'a> {
 }
 
 impl Keys {
-    pub(super) fn new(space: &Space, columns: &[Column]) -> Result<Self> {
+    pub(in super::super) fn new(space: &Space, columns: &[Column]) -> Result<Self> {
         space.check()?;
         if let Some((at, column)) = columns.iter().enumerate().find(|(at, c)| columns[..*at].contains(c)) {
             return Err(Error::spec(
@@ -139,12 +140,40 @@ impl Keys {
         Ok(Self { columns: columns.to_vec(), domains, num_groups })
     }
 
-    pub(super) const fn num_groups(&self) -> usize {
+    pub(in super::super) const fn num_groups(&self) -> usize {
         self.num_groups
     }
 
+    /// Groups without a null among their values, at most.
+    pub(in super::super) fn num_known(&self) -> usize {
+        self.domains.iter().map(Domain::len).product()
+    }
+
+    /// Refuses columns that differ among the rows of a combination.
+    pub(in super::super) fn check_of_combination(&self) -> Result<()> {
+        use Column::{BatchSize, Bound, ContextTokens, Fits, QueryTokens, Status};
+        let differs = |c: &&Column| matches!(c, BatchSize | ContextTokens | QueryTokens | Fits | Bound | Status);
+        match self.columns.iter().find(differs) {
+            None => Ok(()),
+            Some(column) => {
+                let rule =
+                    "differs within a combination of the other axes: method must be scan or auto for such groups";
+                Err(Error::spec("group_by", column.name(), rule))
+            }
+        }
+    }
+
+    /// The group of all rows of a combination; its columns must have passed `check_of_combination`.
+    pub(in super::super) fn of_combination(&self, space: &Space, combination: &Combination) -> usize {
+        let each = self.columns.iter().zip(&self.domains);
+        each.fold(0, |group, (&column, domain)| {
+            let value = combination.constant(space, column);
+            group * (domain.len() + 1) + domain.place(value.unwrap_or(f64::NAN))
+        })
+    }
+
     /// The values of a group.
-    pub(super) fn key(&self, group: usize) -> GroupKey {
+    pub(in super::super) fn key(&self, group: usize) -> GroupKey {
         let mut rest = group;
         let mut key: GroupKey = self
             .domains

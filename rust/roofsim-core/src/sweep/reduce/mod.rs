@@ -25,6 +25,7 @@ use crate::parallel::Status;
 
 pub use groups::{Group, Groups};
 pub use histogram::Histogram;
+pub(super) use key::Keys;
 pub use key::{GroupKey, MAX_GROUPS};
 pub use quantiles::{RELATIVE_ERROR, Sketch};
 

@@ -82,7 +82,7 @@ pub(super) fn search<G: Goal>(
             if found.len() >= many {
                 let mut ruled_out = 0;
                 found.retain(|Task { candidate, .. }: &Task| {
-                    let kept = !goal.hopeless(&candidate.corner, candidate.first_row);
+                    let kept = !goal.hopeless(candidate.group, &candidate.corner, candidate.first_row);
                     ruled_out += if kept { 0 } else { candidate.region.rows() };
                     kept
                 });
@@ -142,8 +142,9 @@ impl<G: Goal> Work<'_, G> {
     fn explorer(&self, combination: u64) -> Result<Explorer<'_>> {
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let compiled = Arc::new(Combination::compile(self.space, combination)?);
+        let group = self.question.goal.group(self.space, &compiled);
         let prospect = Prospect::new(self.space, &self.axes, compiled, self.needs_costs);
-        Ok(Explorer::new(prospect, u128::from(combination) * self.space.rows_per_combination()))
+        Ok(Explorer::new(prospect, u128::from(combination) * self.space.rows_per_combination(), group))
     }
 
     /// The first look at a combination: leaves what is worth exploring; returns the rows that are settled.
@@ -176,7 +177,7 @@ impl<G: Goal> Work<'_, G> {
     /// Explores a candidate; returns the rows that are settled.
     fn explore<'s>(&'s self, task: &Task, known: &mut VecDeque<(u64, Explorer<'s>)>) -> Result<u128> {
         let candidate = &task.candidate;
-        if self.question.goal.hopeless(&candidate.corner, candidate.first_row) {
+        if self.question.goal.hopeless(candidate.group, &candidate.corner, candidate.first_row) {
             return Ok(candidate.region.rows());
         }
         let mut explorer = match known.iter().position(|(index, _)| *index == task.combination) {

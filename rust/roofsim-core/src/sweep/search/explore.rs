@@ -51,6 +51,8 @@ pub(super) struct Effort {
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) region: Region,
+    /// The goal's group of its rows.
+    pub(super) group: usize,
     /// No row is better than this in any objective.
     pub(super) corner: Point,
     pub(super) first_row: u128,
@@ -64,6 +66,8 @@ pub(super) struct Explorer<'a> {
     pub(super) prospect: Prospect<'a>,
     /// First row of the combination.
     pub(super) first_row: u128,
+    /// The goal's group of its rows.
+    group: usize,
     /// Rows evaluated in runs and rows ruled out by bounds.
     evaluated: u128,
     ruled_out: u128,
@@ -73,10 +77,11 @@ pub(super) struct Explorer<'a> {
 }
 
 impl<'a> Explorer<'a> {
-    pub(super) fn new(prospect: Prospect<'a>, first_row: u128) -> Self {
+    pub(super) fn new(prospect: Prospect<'a>, first_row: u128, group: usize) -> Self {
         Self {
             prospect,
             first_row,
+            group,
             evaluated: 0,
             ruled_out: 0,
             values: Box::new([[0.0; BLOCK]; MOST]),
@@ -118,7 +123,7 @@ impl<'a> Explorer<'a> {
         let corners = self.prospect.corners(&region)?;
         let first_row = self.first_row + self.prospect.axes.first_row(&region);
         let corner = self.best_corner(question.goal.objectives(), &corners);
-        if question.goal.hopeless(&corner, first_row) {
+        if question.goal.hopeless(self.group, &corner, first_row) {
             return None;
         }
         let mut undecided = AxisSet::NONE;
@@ -131,7 +136,7 @@ impl<'a> Explorer<'a> {
                 undecided = undecided.with(AxisSet::behind(filter.column));
             }
         }
-        Some(Candidate { region, corner, first_row, undecided })
+        Some(Candidate { region, group: self.group, corner, first_row, undecided })
     }
 
     fn best_corner(&self, objectives: &[Column], corners: &Corners) -> Point {
@@ -167,7 +172,7 @@ impl<'a> Explorer<'a> {
             if question.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if question.goal.hopeless(&candidate.corner, candidate.first_row) {
+            if question.goal.hopeless(candidate.group, &candidate.corner, candidate.first_row) {
                 self.ruled_out += candidate.region.rows();
                 effort.settled += candidate.region.rows();
             } else if self.is_small(&candidate.region) {
@@ -289,7 +294,7 @@ impl<'a> Explorer<'a> {
                 *slot = column.direction().sign() * values.get(at).copied().unwrap_or(f64::NAN);
             }
             if !point.iter().any(|x| x.is_nan()) {
-                question.goal.offer(&point, self.first_row + axes.row_at([batch, context(at), query]));
+                question.goal.offer(self.group, &point, self.first_row + axes.row_at([batch, context(at), query]));
             }
         }
     }

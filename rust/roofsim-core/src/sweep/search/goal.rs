@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::super::column::Column;
 use super::super::pareto::{Front, Point};
+use super::super::space::Space;
+use super::super::tables::Combination;
 use super::staircase::Staircase;
 
 /// Keeps rows by their objectives, signed so that smaller is better.
@@ -15,11 +17,16 @@ pub(super) trait Goal: Sync {
     /// The columns whose values rows are kept by.
     fn objectives(&self) -> &[Column];
 
-    /// Whether no row can be kept that is nowhere better than `corner` and not above `first_row`.
-    fn hopeless(&self, corner: &Point, first_row: u128) -> bool;
+    /// The group that all rows of a combination are in; rows are kept group by group.
+    fn group(&self, _space: &Space, _combination: &Combination) -> usize {
+        0
+    }
 
-    /// Offers a row; offering it again changes nothing.
-    fn offer(&self, point: &Point, row: u128);
+    /// Whether no row of a group can be kept that is nowhere better than `corner` and not above `first_row`.
+    fn hopeless(&self, group: usize, corner: &Point, first_row: u128) -> bool;
+
+    /// Offers a row of a group; offering it again changes nothing.
+    fn offer(&self, group: usize, point: &Point, row: u128);
 }
 
 /// A key and its row in the order of the result: smaller keys first, ties to the lower row.
@@ -89,11 +96,11 @@ impl Goal for BestRows {
         &self.objective
     }
 
-    fn hopeless(&self, corner: &Point, first_row: u128) -> bool {
+    fn hopeless(&self, _group: usize, corner: &Point, first_row: u128) -> bool {
         self.is_late(Entry(corner[0], first_row))
     }
 
-    fn offer(&self, point: &Point, row: u128) {
+    fn offer(&self, _group: usize, point: &Point, row: u128) {
         let entry = Entry(point[0], row);
         if self.is_late(entry) {
             return;
@@ -147,15 +154,15 @@ impl Goal for SharedFront<'_> {
         self.objectives
     }
 
-    fn hopeless(&self, corner: &Point, first_row: u128) -> bool {
+    fn hopeless(&self, _group: usize, corner: &Point, first_row: u128) -> bool {
         match &*self.front.read().unwrap_or_else(PoisonError::into_inner) {
             Growing::Staircase(staircase) => staircase.covers(corner, first_row),
             Growing::List(front) => front.covers(corner, self.objectives.len(), first_row),
         }
     }
 
-    fn offer(&self, point: &Point, row: u128) {
-        if self.hopeless(point, row) {
+    fn offer(&self, group: usize, point: &Point, row: u128) {
+        if self.hopeless(group, point, row) {
             return;
         }
         match &mut *self.front.write().unwrap_or_else(PoisonError::into_inner) {

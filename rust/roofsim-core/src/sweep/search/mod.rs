@@ -11,6 +11,7 @@ mod driver;
 mod explore;
 mod extent;
 mod goal;
+mod groups;
 mod influence;
 mod region;
 mod staircase;

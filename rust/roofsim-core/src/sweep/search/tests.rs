@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::column::{Column, ColumnKind};
 use super::super::driver::Runner;
 use super::super::materialize::Output;
+use super::super::reduce::Keys;
 use super::super::space::{Axis, Space};
 use super::super::tables::Combination;
 use super::bounds::Prospect;
@@ -188,4 +189,25 @@ fn no_row_lies_outside_its_bounds() {
     }
     // Bounds that always hold because they say nothing would be no bounds.
     assert!(compared > 500_000 && tight * 3 > compared, "{tight} of {compared}");
+}
+
+/// Columns that a search may group by are known of every combination, also of one that no engine would run.
+#[test]
+fn groups_of_a_search_are_the_same_in_all_rows_of_a_combination() {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let space = Space { tensor_parallel_size: vec![1, 7], ..space("llama-3.1-8b", &mut random) };
+    let mut searched = 0;
+    for column in Column::ALL.iter().copied() {
+        let Ok(keys) = Keys::new(&space, &[column]) else { continue };
+        if keys.check_of_combination().is_err() {
+            continue;
+        }
+        searched += 1;
+        for index in 0..space.num_combinations().unwrap() {
+            let combination = Combination::compile(&space, index).unwrap();
+            let group = keys.of_combination(&space, &combination);
+            assert_eq!(keys.key(group), [combination.constant(&space, column)], "{column:?}");
+        }
+    }
+    assert_eq!(searched, 16);
 }
