@@ -382,7 +382,8 @@ def test_ctrl_c_leaves_with_130():
         "--context-tokens",
         "1:1048576",
     ]
-    words += ["--top-k", "1", "--num-threads", "1"]
+    # Groups by bound are scanned: a search would be done before the signal.
+    words += ["--group-by", "bound", "--by", "time_s", "--num-threads", "1"]
     with subprocess.Popen(
         [sys.executable, "-m", "roofsim", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
