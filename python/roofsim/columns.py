@@ -71,7 +71,10 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
         if self.num_rows != rows or list(self) != names or ROW in names:
             rule = f"must hold {rows} rows of the columns {', '.join(names)}, in this order"
             raise SpecError("out", repr(self), rule)
-        return [array for array, _, _ in self._columns.values()], self._null
+        arrays = [array for array, _, _ in self._columns.values()]
+        if not all(array.flags.writeable and array.flags.c_contiguous for array in [*arrays, self._null]):
+            raise SpecError("out", repr(self), "must hold arrays that can be written to")
+        return arrays, self._null
 
     def __getitem__(self, name: str) -> np.ma.MaskedArray[Any, Any]:
         if name not in self._columns:
