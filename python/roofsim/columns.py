@@ -55,6 +55,7 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
     ) -> None:
         self._null = null
         self._rows = rows
+        self._exported = False
         self._columns = {name: self._named(array, names, nullable) for name, array, names, nullable in columns}
 
     def _named(
@@ -71,7 +72,18 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
         if self.num_rows != rows or list(self) != names or ROW in names:
             rule = f"must hold {rows} rows of the columns {', '.join(names)}, in this order"
             raise SpecError("out", repr(self), rule)
-        return [array for array, _, _ in self._columns.values()], self._null
+        if self._exported:
+            raise SpecError("out", repr(self), "must not be in use as an Arrow stream, whose readers rely on it")
+        arrays = [array for array, _, _ in self._columns.values()]
+        if not all(array.flags.writeable and array.flags.c_contiguous for array in [*arrays, self._null]):
+            raise SpecError("out", repr(self), "must hold arrays that can be written to")
+        return arrays, self._null
+
+    def _become(self, other: Columns) -> Columns:
+        """Take over another result, which was written into this one's memory."""
+        self._null, self._rows, self._columns = other._null, other._rows, other._columns
+        self.__dict__.pop("_any_null", None)
+        return self
 
     def __getitem__(self, name: str) -> np.ma.MaskedArray[Any, Any]:
         if name not in self._columns:
@@ -123,6 +135,7 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export as an Arrow stream without copying numbers; no other schema is offered."""
+        self._exported = True
         columns = []
         for name, (array, names, nullable) in self._columns.items():
             mask = self._mask(name)

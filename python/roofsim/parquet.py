@@ -83,6 +83,8 @@ def write_parts(
         if first <= int(stale.name[6:26]) < end:
             stale.unlink()
     done = _parts(folder)
+    for _, _, part in done:
+        _num_rows(part)  # refuses a damaged file before the work and not after it
     resumed = sum(max(0, min(stop, end) - max(start, first)) for start, stop, _ in done)
     finished = resumed
     try:
@@ -98,8 +100,17 @@ def write_parts(
     except OSError as error:
         raise SpecError("path", os.fspath(path), f"cannot be written: {error.strerror or error}") from error
     files = tuple(part for _, _, part in _parts(folder))
-    num_rows = sum(_pyarrow().parquet.read_metadata(part).num_rows for part in files)
+    num_rows = sum(_num_rows(part) for part in files)
     return ParquetParts(folder, files, num_rows, resumed)
+
+
+def _num_rows(part: Path) -> int:
+    """Rows of a file that is done."""
+    pyarrow = _pyarrow()
+    try:
+        return int(pyarrow.parquet.read_metadata(part).num_rows)
+    except pyarrow.ArrowInvalid as error:
+        raise SpecError("path", os.fspath(part), f"is damaged, remove it to write its rows again: {error}") from error
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

@@ -12,7 +12,7 @@ from roofsim.errors import SpecError
 from roofsim.search import SearchReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -120,7 +120,7 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
                 parts.setdefault(key, []).append(rows)
         joined = {key: _core._join_top_k(k, self.by, rows) for key, rows in parts.items()}
         report = SearchReport.joined([one.report for one in everything])
-        groups = {key: joined[key] for key in _ordered(everything)}
+        groups = {key: joined[key] for key in _ordered(self._space, self.group_by, joined)}
         return Groups(self._space, self.by, self.group_by, k, groups, report)
 
     def __repr__(self) -> str:
@@ -177,25 +177,28 @@ class Counts(Mapping[Key, int]):
         same_space("counts", self._space, [other._space for other in others])
         _same("counts", "columns", self.by, [other.by for other in others])
         everything = [self, *others]
-        counts = {key: sum(one.get(key, 0) for one in everything) for key in _ordered(everything)}
+        keys = _ordered(self._space, self.by, (key for one in everything for key in one))
+        counts = {key: sum(one.get(key, 0) for one in everything) for key in keys}
         return Counts(self._space, self.by, counts)
 
     def __repr__(self) -> str:
         return f"Counts({self._counts})"
 
 
-def _ordered(parts: Sequence[Mapping[Key, Any]]) -> list[Key]:
-    """Merge the key orders of parts, each of which is in the order of the core: values rise, names as coded."""
-    merged: list[Key] = []
-    for part in parts:
-        at = 0
-        for key in part:
-            if key in merged:
-                at = merged.index(key) + 1
-            else:
-                merged.insert(at, key)
-                at += 1
-    return merged
+def _ordered(space: SweepSpace, columns: Sequence[str], keys: Iterable[Key]) -> list[Key]:
+    """Sort keys as the core does: values rise, names as coded, null last."""
+    kinds = {name: kind for name, kind, _ in space._space.kinds(list(columns))}
+    codes = {name: _first_codes(space._space.names(name)) for name, kind in kinds.items() if kind == "code"}
+
+    def place(key: Key) -> tuple[tuple[bool, float], ...]:
+        values = zip(columns, key, strict=True)
+        return tuple((x is None, 0.0 if x is None else codes[name][x] if name in codes else x) for name, x in values)
+
+    return sorted(set(keys), key=place)
+
+
+def _first_codes(names: Sequence[str]) -> dict[str, int]:
+    return {name: code for code, name in reversed(list(enumerate(names)))}
 
 
 class Histogram:

@@ -335,8 +335,10 @@ class SweepSpace(ReducingSpace):
         if out is None:
             arrays: list[NDArray[Any]] = [np.empty(count, dtype=_DTYPES[kind]) for _, kind, _ in kinds]
             null = np.empty(count, dtype=np.bool_)
-        else:
+        elif isinstance(out, Columns):
             arrays, null = out._memory(count, names)
+        else:
+            raise SpecError("out", repr(out), "must be the Columns of an earlier run")
         if own:
             self._space.run(own, arrays, null, asked[2], asked[3])
         else:
@@ -345,7 +347,7 @@ class SweepSpace(ReducingSpace):
         found = named_columns(names, kinds, codes, (numbers, null, arrays))
         if ROW not in names:
             found._rows = None
-        return found
+        return found if out is None else out._become(found)
 
     def top_k(
         self,

@@ -294,3 +294,17 @@ def test_parts_are_scanned_and_their_reports_add_up():
         space.top_k(3, by="time_s", rows=range(5_000), method="search")
     with pytest.raises(rs.SpecError, match="method"):
         space.best_per_group("model", by="time_s", rows=range(5_000), method="search")
+
+
+@pytest.mark.parametrize(
+    ("axes", "where"),
+    [
+        ({"accelerators": "h100-sxm", "calibration": ["calibrated", None]}, "calibration == calibrated"),
+        ({"accelerators": ["h100-sxm", "h100-sxm"]}, "accelerator == h100-sxm"),
+    ],
+)
+def test_a_name_that_an_axis_holds_twice_is_found_twice(axes: dict[str, Any], where: str):
+    space = rs.SweepSpace("llama-3.1-8b", **axes, batch_size=[1, 2, 3], context_tokens=[10, 20, 300])
+    scan, search = (space.top_k(18, by="time_s", where=where, method=method) for method in ("scan", "search"))
+    assert len(scan) == 18
+    assert search.indices == scan.indices

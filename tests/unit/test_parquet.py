@@ -164,3 +164,14 @@ def test_whatever_stops_a_long_write_leaves_whole_files(tmp_path, number):
     assert len(rows) > 0
     assert rows == list(range(len(rows)))
     assert number == signal.SIGKILL or not list(path.glob(".*.tmp"))
+
+
+def test_a_damaged_part_is_named_before_any_work(tmp_path):
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 101))
+    (part,) = space.write_parquet(tmp_path, ["time_s"], rows=(0, 50)).files
+    part.write_bytes(b"")
+    with pytest.raises(rs.SpecError, match=part.name):
+        space.write_parquet(tmp_path, ["time_s"])
+    assert list(tmp_path.glob("*.parquet")) == [part]
+    part.unlink()
+    assert space.write_parquet(tmp_path, ["time_s"]).num_rows == 100

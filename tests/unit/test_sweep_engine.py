@@ -169,3 +169,15 @@ space.{call[:-1]}, num_threads=2, progress=tell)
         assert "KeyboardInterrupt" in errors
     finally:
         process.kill()
+
+
+def test_memory_that_cannot_be_written_is_refused():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 2])
+    earlier = space.run(["time_s"])
+    earlier["time_s"].data.flags.writeable = False
+    for array, _, _ in earlier._columns.values():
+        array.flags.writeable = False
+    with pytest.raises(rs.SpecError, match="out"):
+        space.run(["time_s"], out=earlier)
+    with pytest.raises(rs.SpecError, match="out"):
+        space.run(["time_s"], out={"time_s": 1})

@@ -42,6 +42,7 @@ LIMIT_NAMES = {
     "capacity": "memory",
     "token_budget": "the token budget",
     "max_num_seqs": "max_num_seqs",
+    "objective": "1, where latency is least",
 }
 
 

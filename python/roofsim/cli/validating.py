@@ -127,6 +127,8 @@ def _measure(
         raise SpecError("backend", backend, "must be cuda or cpu")
     if not output.endswith((".jsonl", ".jsonl.gz")) or not Path(output).parent.is_dir():
         raise SpecError("output", output, "must end in .jsonl or .jsonl.gz, in a directory that exists")
+    if not resume and Path(output).exists():
+        raise SpecError("output", output, "holds measurements: --resume goes on with them, or name another file")
     if backend == "cuda" and points is None:
         # A device process of its own: a kernel that hangs or crashes costs its point, not the run.
         options = ["--output", output, "--seed", str(seed)]

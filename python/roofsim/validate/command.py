@@ -132,8 +132,7 @@ def _known_points(options: argparse.Namespace, families: list[str] | None) -> li
 
 
 def _memory_sizes(output: str) -> list[float]:
-    path = Path(output)
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    _, plain = _paths(output)
     sizes: list[float] = []
     with contextlib.suppress(OSError), plain.open(encoding="utf-8") as stream:
         for line in stream:
@@ -142,11 +141,14 @@ def _memory_sizes(output: str) -> list[float]:
     return sizes or [80e9]
 
 
+def _paths(output: str) -> tuple[Path, Path]:
+    """Return the file of a run and the plain one that is written first."""
+    path = Path(output)
+    return path, path.with_suffix("") if path.suffix == ".gz" else path
+
+
 def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
     """Run workers until one ends well; each restart resumes the file and skips the point that broke the last."""
-    if not options.resume:
-        MeasurementFile(options.output, resume=False)
-        Path(options.output).unlink(missing_ok=True)
     _marker(options.output).unlink(missing_ok=True)
     environment = {**os.environ, WORKER: "1"}
     if options.budget_seconds is not None:
@@ -170,6 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and measure; return the exit status (0 done, 3 unavailable)."""
     options = _parser().parse_args(arguments)
     families = [name.strip() for name in options.families.split(",")] if options.families else None
+    if not (options.list or options.resume or WORKER in os.environ) and any(map(Path.exists, _paths(options.output))):
+        _say(f"output = {options.output}: holds measurements: resume it or name another file")
+        return 2
     if options.list:
         for point in _plan(options, families):
             sys.stdout.write(json.dumps({"family": point.family, **point.params, **point.labels}) + "\n")

@@ -145,7 +145,11 @@ impl Filter {
             Check::Order(Test::LessEqual) => least > self.value,
             Check::Order(Test::Greater) => most <= self.value,
             Check::Order(Test::GreaterEqual) => most < self.value,
-            Check::Equal { wanted: true } => least > self.value || most < self.value,
+            // Several codes may have the asked name.
+            Check::Equal { wanted: true } => {
+                let outside = |value: f64| least > value || most < value;
+                outside(self.value) && self.same.iter().all(|&code| outside(code))
+            }
             Check::Equal { wanted: false } => least == self.value && most == self.value,
         }
     }
