@@ -83,8 +83,8 @@ def write_parts(
         if first <= int(stale.name[6:26]) < end:
             stale.unlink()
     done = _parts(folder)
-    for _, _, part in done:
-        _num_rows(part)  # refuses a damaged file before the work and not after it
+    for _, _, found in done:
+        _num_rows(found)  # refuses a damaged file before the work and not after it
     resumed = sum(max(0, min(stop, end) - max(start, first)) for start, stop, _ in done)
     finished = resumed
     try:

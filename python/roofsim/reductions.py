@@ -191,7 +191,7 @@ def _ordered(space: SweepSpace, columns: Sequence[str], keys: Iterable[Key]) -> 
     codes = {name: _first_codes(space._space.names(name)) for name, kind in kinds.items() if kind == "code"}
 
     def place(key: Key) -> tuple[tuple[bool, float], ...]:
-        values = zip(columns, key, strict=True)
+        values = zip(columns, key if isinstance(key, tuple) else (key,), strict=True)
         return tuple((x is None, 0.0 if x is None else codes[name][x] if name in codes else x) for name, x in values)
 
     return sorted(set(keys), key=place)

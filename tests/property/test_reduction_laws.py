@@ -274,3 +274,12 @@ def test_names_that_several_models_share_are_told_apart():
 def test_sketch_error_is_what_it_says():
     assert rs.QuantileSketch.relative_error == 2**-12
     assert math.isclose(rs.QuantileSketch.relative_error, 0.00024, rel_tol=0.02)
+
+
+def test_keys_of_parts_join_in_the_order_of_the_whole():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 2, 3], context_tokens=[100, 200])
+    for by in ("batch_size", ["bound", "batch_size"]):
+        parts = [space.counts(by, rows=rows) for rows in ((2, 6), (0, 2))]
+        assert list(parts[0].merge(parts[1])) == list(space.counts(by))
+        groups = [space.best_per_group(by, by="time_s", rows=rows) for rows in ((2, 6), (0, 2))]
+        assert list(groups[0].merge(groups[1])) == list(space.best_per_group(by, by="time_s"))

@@ -399,3 +399,18 @@ def test_import_is_lean():
     code = f"import sys, roofsim; print([name for name in {unwanted} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("objective", ["tokens_per_s_per_user", "ttft_s"])
+def test_plan_says_in_words_what_stops_a_lone_sequence(run, objective):
+    words = ["plan", *ON_8B, "--input-tokens", "1000", "--output-tokens", "200", "--objective", objective]
+    assert "stops growing at 1, where latency is least" in plain(run(*words).stdout)
+
+
+def test_measurements_are_not_overwritten(run, tmp_path):
+    file = tmp_path / "m.jsonl.gz"
+    file.write_bytes(b"earlier work")
+    answer = run("validate", "--output", str(file), "--backend", "cpu", "--quick")
+    assert answer.exit_code == 2
+    assert "--resume" in answer.stderr
+    assert file.read_bytes() == b"earlier work"

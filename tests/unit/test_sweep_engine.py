@@ -181,3 +181,17 @@ def test_memory_that_cannot_be_written_is_refused():
         space.run(["time_s"], out=earlier)
     with pytest.raises(rs.SpecError, match="out"):
         space.run(["time_s"], out={"time_s": 1})
+
+
+def test_reused_memory_is_the_result_and_never_one_that_arrow_holds():
+    pyarrow = pytest.importorskip("pyarrow")
+    first = rs.SweepSpace("llama-3.1-8b", "h100-sxm", tensor_parallel_size=[1, 2], batch_size=[1, 2, 3])
+    second = rs.SweepSpace("llama-3.1-8b", "h100-sxm", tensor_parallel_size=[1, 3], batch_size=[1, 2, 3])
+    columns = first.run(["time_s", "bound"])
+    assert second.run(["time_s", "bound"], out=columns) is columns
+    fresh = second.run(["time_s", "bound"])
+    for name in ("time_s", "bound"):
+        assert columns[name].tolist() == fresh[name].tolist()
+    pyarrow.table(columns).validate(full=True)
+    with pytest.raises(rs.SpecError, match="out"):
+        first.run(["time_s", "bound"], out=columns)
