@@ -58,7 +58,9 @@ class Case:
 
     def best(self) -> tuple[float, int]:
         """Ask the sweep."""
-        found = self.space.top_k(1, by="tokens_per_s_per_gpu", where=["fits", f"time_s <= {LIMIT_S}"], num_threads=1)
+        found = self.space.top_k(
+            1, by="tokens_per_s_per_gpu", where=["fits", f"time_s <= {LIMIT_S}"], num_threads=1, method="scan"
+        )
         return (found.values[0], found.indices[0]) if found.values else (-np.inf, -1)
 
 

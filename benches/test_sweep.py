@@ -43,14 +43,18 @@ def measure(benchmark, work, configurations, rounds=9):
 @pytest.mark.parametrize("k", [1, 100])
 def test_top_k(benchmark, space, k, threads):
     benchmark.group = f"top-{k}" if k > 1 else "best-of"
-    best = measure(benchmark, lambda: space.top_k(k, by=OBJECTIVES[0], where=WHERE, num_threads=threads), len(space))
+    best = measure(
+        benchmark, lambda: space.top_k(k, by=OBJECTIVES[0], where=WHERE, num_threads=threads, method="scan"), len(space)
+    )
     assert len(best) == k
 
 
 @pytest.mark.parametrize("threads", THREADS)
 def test_pareto(benchmark, space, threads):
     benchmark.group = "Pareto, two objectives"
-    front = measure(benchmark, lambda: space.pareto(OBJECTIVES, where=["fits"], num_threads=threads), len(space))
+    front = measure(
+        benchmark, lambda: space.pareto(OBJECTIVES, where=["fits"], num_threads=threads, method="scan"), len(space)
+    )
     assert len(front) > 1
 
 
@@ -153,7 +157,9 @@ def test_many_combinations_with_few_contexts(benchmark, contexts):
     )
     rows = space.num_configurations
     benchmark.extra_info["combinations"] = rows // (64 * contexts)
-    best = measure(benchmark, lambda: space.top_k(1, by="usd_per_mtok", where=WHERE, num_threads=2), rows, 2)
+    best = measure(
+        benchmark, lambda: space.top_k(1, by="usd_per_mtok", where=WHERE, num_threads=2, method="scan"), rows, 2
+    )
     assert len(best) == 1
 
 
@@ -181,7 +187,11 @@ print((status("VmHWM:") - before) // 1024)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize(
-    "call", ["top_k(100, by='tokens_per_s_per_gpu', where=['fits'])", f"pareto({OBJECTIVES}, where=['fits'])"]
+    "call",
+    [
+        "top_k(100, by='tokens_per_s_per_gpu', where=['fits'], method='scan')",
+        f"pareto({OBJECTIVES}, where=['fits'], method='scan')",
+    ],
 )
 def test_memory_of_a_streaming_reduction(benchmark, call):
     """1.2e10 configurations in a fresh process: peak memory above what the import took."""
