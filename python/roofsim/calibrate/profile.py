@@ -283,19 +283,22 @@ def _load(accelerator: Accelerator, tree: Mapping[str, Any]) -> Accelerator:
     return accelerator.with_calibration(Calibration.load(_rounded(tree)))
 
 
+def _scored(
+    one: Observations,
+    cost: Mapping[str, NDArray[np.float64]],
+    unseen_s: NDArray[np.float64],
+    interval: dict[str, Any],
+    coverage: float,
+) -> ClassResult:
+    """Score a class: fitted, unseen and the bare roofline."""
+    fitted, unseen, roofline = (score(t, one.measured_s) for t in (cost["time_s"], unseen_s, cost["ideal_s"]))
+    return ClassResult(one, fitted, unseen, roofline, unseen_s, interval, coverage)
+
+
 def _step_result(
     stepped: Accelerator, one: Observations, unseen_s: NDArray[np.float64], coverage: float
 ) -> ClassResult:
-    cost = costs(stepped, one)
-    return ClassResult(
-        one,
-        score(cost["time_s"], one.measured_s),
-        score(unseen_s, one.measured_s),
-        score(cost["ideal_s"], one.measured_s),
-        unseen_s,
-        {},
-        coverage,
-    )
+    return _scored(one, costs(stepped, one), unseen_s, {}, coverage)
 
 
 def _result(
@@ -306,15 +309,7 @@ def _result(
     ideal_ratio = cost["ideal_s"] / unseen_s
     own, coverage = honest_bar(residual, fold, ideal_ratio)
     interval = {**own, "range": measured_range(cost["flops"], cost["bytes"])}
-    return ClassResult(
-        one,
-        score(cost["time_s"], one.measured_s),
-        score(unseen_s, one.measured_s),
-        score(cost["ideal_s"], one.measured_s),
-        unseen_s,
-        interval,
-        coverage,
-    )
+    return _scored(one, cost, unseen_s, interval, coverage)
 
 
 def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | None:

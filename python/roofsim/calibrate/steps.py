@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -46,18 +46,9 @@ class StepObservations(Observations):
     sustained_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     energy_j: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
-    def take(self, chosen: NDArray[Any]) -> StepObservations:
+    def take(self, chosen: NDArray[Any]) -> Self:
         """Return the points of a mask or of positions."""
-        return replace(
-            self,
-            columns={name: column[chosen] for name, column in self.columns.items()},
-            measured_s=self.measured_s[chosen],
-            groups=self.groups[chosen],
-            labels=self.labels[chosen],
-            kernels=self.kernels[chosen],
-            sustained_s=self.sustained_s[chosen],
-            energy_j=self.energy_j[chosen],
-        )
+        return replace(super().take(chosen), sustained_s=self.sustained_s[chosen], energy_j=self.energy_j[chosen])
 
     def under_load(self) -> StepObservations:
         """Return the steps measured under unbroken load, with that time as the measured one."""

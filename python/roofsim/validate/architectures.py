@@ -5,7 +5,10 @@ Source: each model's `config.json` on Hugging Face, read 2026-11-24. Sizes keep 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .shapes import DENSE_MODELS
 
 __all__ = ["ARCHITECTURES", "MIXTURES", "Architecture", "Mixture"]
 
@@ -74,15 +77,20 @@ class Architecture:
         return 2 * BF16_BYTES * num_layers * self.num_key_value_heads * self.head_dim
 
 
+def _dense(name: str, **rest: Any) -> Architecture:
+    """Take the sizes of a dense model from where GEMM shapes have them."""
+    return next(Architecture(**asdict(model), **rest) for model in DENSE_MODELS if model.name == name)
+
+
 ARCHITECTURES = {
     each.name: each
     for each in (
-        Architecture("llama-3.2-3b", 3072, 8192, 24, 8, 128, 128256, 28, tie_word_embeddings=True),
-        Architecture("mistral-7b", 4096, 14336, 32, 8, 128, 32768, 32),
+        _dense("llama-3.2-3b", tie_word_embeddings=True),
+        _dense("mistral-7b"),
         Architecture("qwen2.5-7b", 3584, 18944, 28, 4, 128, 152064, 28, qkv_bias=True),
-        Architecture("llama-3.1-8b", 4096, 14336, 32, 8, 128, 128256, 32),
-        Architecture("qwen3-8b", 4096, 12288, 32, 8, 128, 151936, 36, qk_norm="head"),
-        Architecture("qwen3-14b", 5120, 17408, 40, 8, 128, 151936, 40, qk_norm="head"),
+        _dense("llama-3.1-8b"),
+        _dense("qwen3-8b", qk_norm="head"),
+        _dense("qwen3-14b", qk_norm="head"),
         Architecture(
             "olmoe-1b-7b", 2048, 1024, 16, 16, 128, 50304, 16, qk_norm="row", num_experts=64, num_experts_per_tok=8
         ),

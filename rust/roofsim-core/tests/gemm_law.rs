@@ -47,6 +47,11 @@ const HOPPER: GemmLaw = GemmLaw::Tiled {
     quantise_bytes: 0.0,
 };
 
+fn tiled(constants: [f64; 9]) -> GemmLaw {
+    let [t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes] = constants;
+    GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes }
+}
+
 prop_compose! {
     fn lawful()(
         t0 in 0.0..20e-6f64,
@@ -58,17 +63,7 @@ prop_compose! {
         tail in 0.0..=1.0f64,
         quantise in prop_oneof![Just(0.0), 0.0..10.0f64],
     ) -> GemmLaw {
-        GemmLaw::Tiled {
-            t0_s: t0,
-            e_m,
-            e_c,
-            load_bytes_per_s: load,
-            stage_s: stage,
-            epilogue_s: epilogue,
-            red_s: red,
-            tail,
-            quantise_bytes: quantise,
-        }
+        tiled([t0, e_m, e_c, load, stage, epilogue, red, tail, quantise])
     }
 }
 
@@ -85,17 +80,7 @@ prop_compose! {
         tail in 0.0..=0.2f64,
         quantise in prop_oneof![Just(0.0), 0.0..10.0f64],
     ) -> GemmLaw {
-        GemmLaw::Tiled {
-            t0_s: t0,
-            e_m,
-            e_c,
-            load_bytes_per_s: load,
-            stage_s: stage,
-            epilogue_s: epilogue,
-            red_s: red,
-            tail,
-            quantise_bytes: quantise,
-        }
+        tiled([t0, e_m, e_c, load, stage, epilogue, red, tail, quantise])
     }
 }
 

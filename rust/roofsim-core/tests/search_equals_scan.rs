@@ -1,8 +1,9 @@
 //! Law 9: a search gives the rows of a scan, bit for bit and ties included, and a large space does not make it long.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
 use roofsim_core::calibration::Calibration;
@@ -10,14 +11,9 @@ use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
 use roofsim_core::format::{KvFormat, WeightFormat};
 use roofsim_core::hardware::Accelerator;
-use roofsim_core::model::Model;
 use roofsim_core::sweep::{Axis, Column, Isa, Runner, Space, parse_filters};
 
-fn model(name: &str) -> Arc<Model> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python/roofsim/catalog/models");
-    let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
-    Arc::new(Model::from_config_json(&text, name).unwrap())
-}
+use common::{Random, model};
 
 fn device(name: &str, bandwidth: f64, units: &str) -> Arc<Accelerator> {
     let text = format!(
@@ -29,17 +25,7 @@ fn device(name: &str, bandwidth: f64, units: &str) -> Arc<Accelerator> {
     Arc::new(Accelerator::from_json(&text).unwrap())
 }
 
-/// A small generator, so that the spaces are the same on every run (xorshift, Marsaglia 2003).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-
     fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[usize::try_from(self.below(of.len() as u64)).unwrap()].clone()
     }

@@ -2,6 +2,8 @@
 //! set of the machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod common;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use roofsim_core::model::Model;
 use roofsim_core::sweep::{Axis, Column, Isa, Output, Runner, Space};
 use roofsim_core::workload::{Batch, Request};
 
+use common::{Random, model};
+
 fn catalogue() -> Vec<Arc<Model>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python/roofsim/catalog/models");
     let mut paths: Vec<_> = std::fs::read_dir(folder)
@@ -23,11 +27,7 @@ fn catalogue() -> Vec<Arc<Model>> {
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
         .collect();
     paths.sort();
-    let read = |path: &std::path::PathBuf| {
-        let name = path.file_stem().unwrap().to_string_lossy();
-        Arc::new(Model::from_config_json(&std::fs::read_to_string(path).unwrap(), &name).unwrap())
-    };
-    paths.iter().map(read).collect()
+    paths.iter().map(|path| model(&path.file_stem().unwrap().to_string_lossy())).collect()
 }
 
 /// Three devices, one per form of the laws: tiled GEMM (H100), smooth GEMM with units, and neither.
@@ -50,17 +50,7 @@ fn devices() -> Vec<Arc<Accelerator>> {
     .collect()
 }
 
-/// A small generator, so that the rows are the same on every run (xorshift, Marsaglia 2003).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-
     fn list(&mut self, len: usize, most: u64) -> Axis {
         Axis::List((0..len).map(|_| 1 + self.below(most)).collect())
     }

@@ -12,9 +12,10 @@ use roofsim_core::ops::{AttentionOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::{Batch, Request};
 
-use crate::accelerator::{PyAccelerator, stored_as};
+use crate::accelerator::PyAccelerator;
 use crate::deployment::PyDeployment;
 use crate::error::{IntoPython, spec};
+use crate::operations::stored_as;
 
 type Counts<'py> = PyReadonlyArray1<'py, u64>;
 

@@ -23,6 +23,7 @@ mod cost;
 mod deployment;
 mod error;
 mod model;
+mod operations;
 mod plan;
 mod reductions;
 mod search;

@@ -59,6 +59,17 @@ pub(super) fn ideal() -> Calibration {
 
 const US: f64 = 1e-6;
 
+/// Grouped GEMM in round numbers: where fits start, and what another family gets.
+const ASSUMED_EXPERTS: GroupedGemmLaw = GroupedGemmLaw::Tiled {
+    t0_s: 4.5 * US,
+    e_m: 0.95,
+    e_c: 0.9,
+    e_c_narrow: 0.65,
+    stage_s: 0.06 * US,
+    epilogue_s: 0.8 * US,
+    exposed: 0.7,
+};
+
 /// Where every fit starts: round numbers of a recent data-centre GPU.
 pub(super) fn assumed() -> Calibration {
     let tiled = GemmLaw::Tiled {
@@ -97,15 +108,7 @@ pub(super) fn assumed() -> Calibration {
             latent_e_c: 0.55,
             latent_t0_s: 9.0 * US,
         },
-        grouped_gemm: GroupedGemmLaw::Tiled {
-            t0_s: 4.5 * US,
-            e_m: 0.95,
-            e_c: 0.9,
-            e_c_narrow: 0.65,
-            stage_s: 0.06 * US,
-            epilogue_s: 0.8 * US,
-            exposed: 0.7,
-        },
+        grouped_gemm: ASSUMED_EXPERTS,
         elementwise: ElementwiseLaw::Launched { launch_s: 2.1 * US, e_m: 0.85 },
         collective: CollectiveLaw::AlphaBeta { t0_s: 6.0 * US, hop_s: 0.5 * US, e_link: 0.75 },
         step: StepLaw {
@@ -197,15 +200,7 @@ fn from_another_family(accelerator: &Accelerator, from: &Calibration) -> Calibra
     let mut calibration = borrowed(accelerator, from, OTHER_FAMILY, &note);
     calibration.gemm =
         BTreeMap::from([(ComputeDType::Bf16, GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m: 0.875 })]);
-    calibration.grouped_gemm = GroupedGemmLaw::Tiled {
-        t0_s: 4.5 * US,
-        e_m: 0.95,
-        e_c: 0.9,
-        e_c_narrow: 0.65,
-        stage_s: 0.06 * US,
-        epilogue_s: 0.8 * US,
-        exposed: 0.7,
-    };
+    calibration.grouped_gemm = ASSUMED_EXPERTS;
     calibration
 }
 
