@@ -70,12 +70,20 @@ def test_bars_hold_what_they_state_on_unseen_shapes(devices):
                 assert 0.75 <= each.coverage <= 0.88, (device.device, each.name, each.coverage)
 
 
-def test_bars_of_whole_steps_hold_what_they_state_on_unseen_models(devices):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prefill_step.bf16",
+        pytest.param(
+            "decode_step.bf16",
+            marks=pytest.mark.xfail(strict=True, reason="independent errors of operations still make too wide a bar"),
+        ),
+    ],
+)
+def test_bars_of_whole_steps_hold_what_they_state_on_unseen_models(devices, name):
     for device in devices:
-        steps = [each for each in device.classes if each.name.endswith("step.bf16")]
-        points = sum(each.unseen.num_points for each in steps)
-        held = sum(each.coverage * each.unseen.num_points for each in steps)
-        assert 0.75 <= held / points <= 0.90, (device.device, held / points)
+        each = next(each for each in device.classes if each.name == name)
+        assert 0.75 <= each.coverage <= 0.88, (device.device, each.coverage)
 
 
 @pytest.mark.parametrize(
