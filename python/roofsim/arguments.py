@@ -83,6 +83,15 @@ def texts(field: str, values: Any) -> list[str]:
     return listed
 
 
+def distinct(field: str, values: Any) -> list[str]:
+    """Return texts, each of which occurs once."""
+    listed = texts(field, values)
+    twice = next((value for at, value in enumerate(listed) if value in listed[:at]), None)
+    if twice is not None:
+        raise SpecError(field, twice, "must be named once")
+    return listed
+
+
 def text(field: str, value: Any) -> str:
     """Return a text."""
     if not isinstance(value, str):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roofsim import _core
+from roofsim.arguments import text
 from roofsim.batches import RecordBatches
 from roofsim.errors import SpecError, UnsupportedError
 from roofsim.identity import differences, fingerprint
@@ -78,6 +79,9 @@ def write_parts(
     where, rows, threads, progress = asked
     first, end = rows if rows is not None else (0, space.num_configurations)
     RecordBatches(space._space, names, row_group_rows, asked)  # refuses what is wrong before anything is written
+    codecs = ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]
+    if text("compression", compression).lower() not in codecs:
+        raise SpecError("compression", compression, f"must be one of {', '.join(codecs)}")
     folder = _claim(path, _manifest(space, names, where))
     for stale in folder.glob(".part-*.tmp"):
         if first <= int(stale.name[6:26]) < end:

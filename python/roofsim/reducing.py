@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roofsim import _core
-from roofsim.arguments import integer, request, text, texts
+from roofsim.arguments import distinct, integer, request, text, texts
 from roofsim.batches import BATCH_ROWS, MAX_BATCH_ROWS, RecordBatches
 from roofsim.columns import ROW
 from roofsim.errors import SpecError
@@ -242,7 +242,7 @@ class ReducingSpace:
         SpecError
             For an unknown column or filter, before any work.
         """
-        names = texts("columns", columns)
+        names = distinct("columns", columns)
         if not names:
             raise SpecError("columns", "[]", "must name at least one column")
         most = integer("batch_rows", batch_rows, 1, MAX_BATCH_ROWS)
@@ -283,7 +283,7 @@ class ReducingSpace:
         KeyboardInterrupt
             On Ctrl-C, within a tenth of a second plus what writing the last row group takes; what is done is kept.
         """
-        names = texts("columns", columns)
+        names = distinct("columns", columns)
         if not names:
             raise SpecError("columns", "[]", "must name at least one column")
         group = integer("row_group_rows", row_group_rows, 1, MAX_BATCH_ROWS)

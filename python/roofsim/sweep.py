@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim import _core
-from roofsim.arguments import integer, request, text, texts
+from roofsim.arguments import distinct, integer, request, text, texts
 from roofsim.batches import named_columns
 from roofsim.columns import ROW, Columns
 from roofsim.errors import CountOverflowError, RoofsimError, SpecError
@@ -317,7 +317,7 @@ class SweepSpace(ReducingSpace):
         KeyboardInterrupt
             On Ctrl-C, within a tenth of a second.
         """
-        names = texts("columns", columns)
+        names = distinct("columns", columns)
         limit = integer("max_bytes", max_bytes, 0, (1 << 127) - 1)
         asked = request(where, rows, num_threads, progress)
         own = [name for name in names if name != ROW]

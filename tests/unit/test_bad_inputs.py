@@ -297,6 +297,8 @@ BAD = calls(
     space_prices_name=Bad(lambda: space(prices={"b200": 1.0}), "prices", "b200"),
     space_prices_nan=Bad(lambda: space(prices={DEVICE: math.nan}), f"prices.{DEVICE}", "nan"),
     space_prices_number=Bad(lambda: space(prices=5), "prices", "5"),
+    run_column_twice=Bad(lambda: space().run(["time_s", "time_s"]), "columns", "time_s"),
+    batches_column_twice=Bad(lambda: space().record_batches(["bound", "bound"]), "columns", "bound"),
     run_column=Bad(lambda: space().run(["time"]), "columns", "time"),
     run_no_columns=Bad(lambda: space().run([]), "columns", "[]"),
     run_columns_number=Bad(lambda: space().run(5), "columns", "5"),

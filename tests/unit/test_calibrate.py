@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 
@@ -11,12 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roofsim as rs
-from roofsim.calibrate import calibrate, costs, fold_numbers, observe, read_files, read_kernel_tables, score
+from roofsim.calibrate import (
+    calibrate,
+    costs,
+    fold_numbers,
+    measured_device,
+    observe,
+    read_files,
+    read_kernel_tables,
+    score,
+)
 from roofsim.calibrate.bars import bar, honest_bar, inside
 from roofsim.calibrate.energy import steady_power
 from roofsim.calibrate.profile import Source
 
 SMOOTH = {"law": "smooth", "t0_s": 4e-6, "e_c": 0.7, "e_m": 0.85}
+
+
+SPEC = {"memory_bytes": 10**11, "memory_bandwidth_bytes_per_s": 4e12, "peak_flops_per_s": {"bf16": 1e15}}
 
 
 def gemm_rows(seconds, shapes):
@@ -193,6 +206,53 @@ def test_a_file_that_is_no_measurement_is_refused(tmp_path):
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(rs.SpecError, match="measurement file"):
         read_files([path])
+
+
+def ten_us(m, n, k):
+    return 1e-5
+
+
+H100 = {"record": "header", "format": "roofsim-measurements/1", "device": "NVIDIA H100 80GB HBM3", "backend": "cuda"}
+
+
+def written(folder, *rows):
+    path = folder / "m.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (H100, *rows)), encoding="utf-8")
+    return path
+
+
+def test_a_device_other_than_the_measured_one_is_refused(tmp_path):
+    _, header = read_files([written(tmp_path)])
+    assert measured_device(header).name == measured_device(header, "H100").name == "h100-sxm"
+    assert measured_device(header, {"name": "mine", **SPEC}).name == "mine"
+    with pytest.raises(rs.SpecError, match="device = h200-sxm: must be what was measured"):
+        measured_device(header, "h200-sxm")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"point_id": None}, "point_id"), ({"family": 5}, "family"), ({"m": 1e30}, "gemm.m"), ({"m": -1}, "gemm.m")],
+)
+def test_a_malformed_row_is_refused_by_field(tmp_path, change, field):
+    row = {**gemm_rows(ten_us, [(8, 256, 256)])[0], "record": "point", **change}
+    with pytest.raises(rs.SpecError, match=f"^{field} = "):
+        observe(read_files([written(tmp_path, row)])[0].rows)
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, 0.0, None, "fast"])
+def test_a_time_that_is_none_is_left_out_and_listed(tmp_path, time):
+    good, bad = gemm_rows(ten_us, [(8, 256, 256), (16, 256, 256)])
+    rows = [{**good, "record": "point"}, {**bad, "record": "point", "median_s": time}]
+    (one,) = observe(read_files([written(tmp_path, *rows)])[0].rows)
+    assert (len(one), len(one.left_out)) == (1, 1)
+
+
+def test_a_compressed_file_is_read_up_to_its_cut(tmp_path):
+    rows = [{**row, "record": "point"} for row in gemm_rows(ten_us, [(m, 256, 256) for m in range(1, 401)])]
+    text = "".join(json.dumps(row) + "\n" for row in (H100, *rows)).encode()
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(gzip.compress(text)[:-200])
+    assert 0 < len(read_files([path])[0].rows) < 400
 
 
 def test_end_to_end_on_this_cpu(tmp_path):

@@ -175,3 +175,9 @@ def test_a_damaged_part_is_named_before_any_work(tmp_path):
     assert list(tmp_path.glob("*.parquet")) == [part]
     part.unlink()
     assert space.write_parquet(tmp_path, ["time_s"]).num_rows == 100
+
+
+def test_a_wrong_codec_claims_no_directory(space, tmp_path):
+    with pytest.raises(rs.SpecError, match="compression = foo"):
+        space.write_parquet(tmp_path / "out", NAMES, compression="foo")
+    assert not (tmp_path / "out").exists()

@@ -195,3 +195,17 @@ def test_reused_memory_is_the_result_and_never_one_that_arrow_holds():
     pyarrow.table(columns).validate(full=True)
     with pytest.raises(rs.SpecError, match="out"):
         first.run(["time_s", "bound"], out=columns)
+
+
+def test_memory_that_another_sweep_writes_is_refused():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 65), context_tokens=range(1, 4097))
+    columns = space.run(["time_s"])
+    refused = []
+
+    def again(done: int, total: int) -> None:
+        with pytest.raises(rs.SpecError, match="out = in use"):
+            space.run(["time_s"], out=columns)
+        refused.append(done)
+
+    space.run(["time_s"], out=columns, progress=again)
+    assert refused

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from roofsim import Accelerator
 from roofsim.calibrate.empirical import empirical_accelerator
 from roofsim.calibrate.profile import Source
+from roofsim.catalog import accelerator_names
 from roofsim.errors import SpecError
 from roofsim.validate.record import load_measurements
 
@@ -59,14 +60,26 @@ def measured_device(
     Raises
     ------
     SpecError
-        The catalogue does not know the device; name one, or a spec file.
+        The catalogue does not know the device (name one, or a spec file), or knows it as another than the one named.
     """
+    if device is not None:
+        named = Accelerator.load(device)
+        taken = _catalogue_name(header)
+        if taken not in (None, named.name) and named.name in accelerator_names():
+            raise SpecError("device", device, f"must be what was measured: the files say {header['device']}, {taken}")
+        return named
     try:
-        return Accelerator.load(device or str(header.get("device")))
+        return Accelerator.load(str(header.get("device")))
     except SpecError as error:
-        if device is not None:
-            raise
         if header.get("backend") == "cpu":
             return empirical_accelerator(header, rows)
         rule = f"is not in the catalogue; say which accelerator it is, or give its spec file ({error.rule})"
         raise SpecError("device", header.get("device"), rule) from error
+
+
+def _catalogue_name(header: Mapping[str, Any]) -> str | None:
+    """Return the catalogue's name of the device in a header; nothing where it knows none."""
+    try:
+        return Accelerator.load(str(header.get("device"))).name
+    except SpecError:
+        return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -27,6 +28,9 @@ CLASSES = tuple(COLUMNS)
 """Classes of single operations, in the order in which they are fitted and reported."""
 DEFAULTS = {"expert_ranks": 1}
 OPTIONAL = {"grouped_gemm": ("active_experts",)}
+MOST = 1 << 53
+"""Sizes below it are exact as floats."""
+
 EFFICIENCY_FLOOR = 0.999
 """A point faster than the bare roofline by more than the clock's resolution is left out and listed."""
 
@@ -81,7 +85,7 @@ class Observations:
         """Class and operand type, `gemm.bf16`."""
         return f"{self.family}.{self.dtype}"
 
-    def take(self, chosen: NDArray[Any]) -> Observations:
+    def take(self, chosen: NDArray[Any]) -> Self:
         """Return the points of a mask or of positions."""
         return replace(
             self,
@@ -98,9 +102,12 @@ def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
     best: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, Mapping[str, Any]] = {}
     for row in rows:
+        for name in ("point_id", "family"):
+            if not isinstance(row.get(name), str):
+                raise SpecError(name, row.get(name), "must be a text in every measured row")
         key = str(row["point_id"])
         time = row.get("median_s")
-        if row.get("error") is not None or not isinstance(time, int | float) or time <= 0:
+        if row.get("error") is not None or not isinstance(time, int | float) or not 0 < time < math.inf:
             failed[key] = row
         elif key not in best or time < best[key]["median_s"]:
             best[key] = row
@@ -114,8 +121,9 @@ def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
 
 def _column(row: Mapping[str, Any], name: str) -> int:
     value = row.get("bytes", row.get("num_bytes")) if name == "num_bytes" else row.get(name, DEFAULTS.get(name))
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        raise SpecError(f"{row.get('family')}.{name}", value, "must be a positive number in every measured row")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < MOST:
+        rule = f"must be a positive number below {MOST} in every measured row"
+        raise SpecError(f"{row.get('family')}.{name}", value, rule)
     return round(value)
 
 

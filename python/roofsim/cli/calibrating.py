@@ -82,8 +82,9 @@ def _show(console: Console, profile: Profile) -> None:
     for constant in profile.constants:
         factor, unit = UNITS.get(constant.unit, (1.0, constant.unit))
         error = "not determined" if constant.error == float("inf") else f"± {significant(factor * constant.error, 2)}"
-        rows.append([constant.path, significant(factor * constant.value, 4), error, unit, constant.meaning])
-    heads = [Column("constant"), number("value"), Column("fit error"), Column("unit"), Column("meaning", 1, folds=True)]
+        # The unit stands with the value: a narrow terminal drops columns, and these names end in the base unit.
+        rows.append([constant.path, f"{significant(factor * constant.value, 4)} {unit}", error, constant.meaning])
+    heads = [Column("constant"), number("value"), Column("fit error"), Column("meaning", 1, folds=True)]
     print_table(console, heads, rows)
     console.print()
     show_errors(console, profile)

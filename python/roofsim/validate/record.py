@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def _rounded(value: object) -> object:
 
 
 def _parse(lines: Iterable[str]) -> list[Row]:
-    """Parse the lines; a last line cut short by a killed process is dropped."""
+    """Parse the lines; one cut short by a killed process, whose successor went on behind it, is dropped."""
     rows: list[Row] = []
-    for line in lines:
+    for line in _until_cut(lines):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
@@ -40,6 +41,12 @@ def _parse(lines: Iterable[str]) -> list[Row]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def _until_cut(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a compressed file up to where it was cut."""
+    with contextlib.suppress(EOFError):
+        yield from lines
 
 
 def _read(path: Path) -> list[Row]:

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use numpy::PyReadwriteArray1;
+use numpy::{Element, PyArray1, PyArrayMethods, PyReadwriteArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyRange, PyRangeMethods};
 use roofsim_core::capacity::CapacityMode;
@@ -124,6 +124,11 @@ fn layout_of(column: Column) -> ColumnLayout {
     (column.name().to_owned(), kind, !column.is_always_known())
 }
 
+/// Sole access to an array, for as long as a sweep writes into it.
+fn writable<'py, T: Element>(array: &Bound<'py, PyArray1<T>>) -> PyResult<PyReadwriteArray1<'py, T>> {
+    array.try_readwrite().map_err(|error| spec("out", "in use", &format!("must be free to write into: {error}")))
+}
+
 /// A NumPy array that a column is written into.
 enum Target<'py> {
     Float(PyReadwriteArray1<'py, f64>),
@@ -134,19 +139,19 @@ enum Target<'py> {
 
 impl<'py> Target<'py> {
     fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(array) = array.extract() {
-            return Ok(Self::Float(array));
+        if let Ok(array) = array.cast::<PyArray1<f64>>() {
+            return writable(array).map(Self::Float);
         }
-        if let Ok(array) = array.extract() {
-            return Ok(Self::Count(array));
+        if let Ok(array) = array.cast::<PyArray1<u64>>() {
+            return writable(array).map(Self::Count);
         }
-        if let Ok(array) = array.extract() {
-            return Ok(Self::Flag(array));
+        if let Ok(array) = array.cast::<PyArray1<bool>>() {
+            return writable(array).map(Self::Flag);
         }
-        array
-            .extract()
-            .map(Self::Code)
-            .map_err(|_| spec("arrays", shown(array), "must be float64, uint64, bool or uint32"))
+        let array = array
+            .cast::<PyArray1<u32>>()
+            .map_err(|_| spec("arrays", shown(array), "must be float64, uint64, bool or uint32"))?;
+        writable(array).map(Self::Code)
     }
 
     fn output(&mut self) -> PyResult<Output<'_>> {
@@ -279,7 +284,7 @@ impl PySpace {
     ) -> PyResult<Vec<Vec<String>>> {
         let columns = parse_columns("columns", &columns)?;
         let mut targets = arrays.iter().map(Target::new).collect::<PyResult<Vec<_>>>()?;
-        let mut null = null.extract::<PyReadwriteArray1<'_, bool>>()?;
+        let mut null = writable(null.cast::<PyArray1<bool>>()?)?;
         let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
         let null = null.as_slice_mut()?;
         let runner = runner(num_threads)?;
