@@ -8,7 +8,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -98,10 +97,9 @@ def test_cpu_backend_end_to_end(tmp_path: Path) -> None:
 
 def test_built_in_plan_stops_on_its_budget(tmp_path: Path) -> None:
     path = tmp_path / "cpu.jsonl"
-    start = time.monotonic()
-    summary = measure(path, backend="cpu", families=["gemm"], quick=True, budget_seconds=5.0)
-    assert time.monotonic() - start < 30
-    assert summary["measured"] >= 1
+    summary = measure(path, backend="cpu", families=["gemm"], budget_seconds=5.0)
+    assert summary["reason"] == "budget"
+    assert 1 <= summary["measured"] < len(build_plan("cpu", ["gemm"]))
     assert load_measurements(path)[1][0]["family"] == "gemm"
 
 
