@@ -22,7 +22,7 @@ from roofsim.calibrate import (
     read_kernel_tables,
     score,
 )
-from roofsim.calibrate.bars import bar, honest_bar, inside
+from roofsim.calibrate.bars import bar, even_weights, honest_bar, spreads
 from roofsim.calibrate.energy import steady_power
 from roofsim.calibrate.profile import Source
 
@@ -120,18 +120,48 @@ def test_folds_keep_groups_whole_and_balanced(groups, folds):
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.3))
 def test_a_bar_holds_its_share_of_the_residuals_it_is_made_from(seed, width):
-    residuals = np.random.default_rng(seed).laplace(0.0, width, 400)
-    held = inside(residuals, bar(residuals, 0.8), np.zeros(400)).mean()
+    rng = np.random.default_rng(seed)
+    error, parts = rng.laplace(0.0, width, 400), ({"share": np.ones(400)}, {"share": np.ones(400)})
+    held = bar(error, parts, np.ones(400), 0.8).holds(error, parts).mean()
     assert 0.79 <= held <= 0.95
 
 
-def test_an_honest_bar_holds_what_it_states_out_of_sample():
+def two_kinds(rng, wide):
+    """Residuals of which every fifth is `wide` times as far off, as the part `odd` tells; few of them."""
+    odd = np.arange(1000) % 5 == 0
+    half = {"share": np.ones(1000), "odd": odd.astype(float)}
+    error = rng.laplace(0.0, 0.03, 1000) * np.where(odd, wide, 1.0)
+    return error, (half, half), np.where(odd, "odd", "even")
+
+
+def test_the_spread_follows_what_residuals_depend_on():
+    error, parts, kinds = two_kinds(np.random.default_rng(2), 4.0)
+    form = spreads(error, parts, even_weights(kinds)).above
+    assert math.isclose(form.coefficients["odd"] / form.coefficients["share"], 3.0, rel_tol=0.2)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_honest_bar_holds_what_it_states_of_every_kind_out_of_sample(known):
     rng = np.random.default_rng(1)
-    folds = np.repeat(np.arange(5), 100)
-    residuals = rng.laplace(0.0, 0.05, 500) + np.array([-0.04, 0.0, 0.02, 0.05, 0.0])[folds]
-    own, coverage = honest_bar(residuals, folds, np.zeros(500))
-    assert coverage >= 0.8
-    assert own["below"] > 0 < own["above"]
+    error, (half, _), kinds = two_kinds(rng, 3.0)
+    folds = rng.permutation(1000) % 5
+    half = half if known else {"share": half["share"]}
+    made, held = honest_bar(error, folds, kinds, (half, half))
+    assert all(held[kinds == kind].mean() >= 0.8 for kind in ("odd", "even"))
+    # A part that tells the kinds apart spares the even one the width of the odd one.
+    assert (held[kinds == "even"].mean() < 0.88) == known
+    assert made.below.of(half).min() > 0.0
+
+
+def test_few_points_take_over_the_form_of_a_bar():
+    rng = np.random.default_rng(3)
+    error, parts, kinds = two_kinds(rng, 4.0)
+    form = spreads(error, parts, even_weights(kinds))
+    few = np.arange(60)
+    taken = tuple({name: size[few] for name, size in half.items()} for half in parts)
+    for lent in (form, None):
+        made, _ = honest_bar(error[few], few % 5, kinds[few], taken, lent)
+        assert ("odd" in made.above.coefficients) == (lent is not None)
 
 
 def test_a_score_is_in_percent_of_the_measured_time():

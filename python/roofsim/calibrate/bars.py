@@ -1,73 +1,223 @@
-"""Error bars from residuals on unseen shapes, and whether they hold what they state."""
+"""Error bars from residuals on unseen shapes, and whether they hold what they state.
+
+Locally weighted split conformal prediction (Lei et al., 2018, arXiv:1604.04173): the spread of residuals is fitted as a
+sum of parts of the half-width, then scaled by a quantile of residuals over spreads.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-__all__ = ["COVERAGE", "bar", "held_coverage", "honest_bar", "measured_range"]
+    from roofsim.calibrate.widths import Parts
+
+__all__ = ["COVERAGE", "Bar", "enough", "even_weights", "held_by_kind", "honest_bar", "measured_range", "quantile"]
 
 COVERAGE = 0.8
 LEVELS = np.arange(0.80, 0.961, 0.01)
 """Shares between which quantiles are taken: points of unseen shapes are further off than those of the others."""
+FEW = 100
+"""Fewer points do not show what the spread depends on."""
+MIN_KIND = 30
+"""Kinds of shape with fewer points count with the others."""
+LEAST_SIZE = 1e-3
+"""Residuals below the clock's resolution count as this one."""
+LEAST_SHARE = 1e-4
+WIDEST_BELOW = 0.95
+"""Shares of the time in a lower half may not add up to the whole."""
 
 
-def bar(residuals: NDArray[np.float64], share: float = COVERAGE) -> dict[str, Any]:
-    """Return `below` and `above`, fractions of the prediction between which a share of residuals lies.
+@dataclass(frozen=True)
+class Half:
+    """One half-width: coefficients of its parts."""
+
+    coefficients: Mapping[str, float]
+
+    def of(self, parts: Parts) -> NDArray[np.float64]:
+        """Return the width at every point, as a share of the prediction."""
+        return np.asarray(sum(value * parts[name] for name, value in self.coefficients.items()))
+
+    def scaled(self, factor: float) -> Half:
+        """Return the same dependence, so many times as wide."""
+        return Half({name: value * factor for name, value in self.coefficients.items()})
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Both halves of a bar."""
+
+    below: Half
+    above: Half
+
+    def holds(self, error: NDArray[np.float64], parts: tuple[Parts, Parts]) -> NDArray[np.bool_]:
+        """Whether measured over predicted time minus 1 lies inside, point by point."""
+        below, above = parts
+        return np.asarray((error <= self.above.of(above)) & (-error <= self.below.of(below)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `below` and `above` as a calibration file has them."""
+        below = self.below.coefficients
+        total = sum(value for name, value in below.items() if name != "fixed_s")
+        return {
+            "below": _written(self.below.scaled(min(1.0, WIDEST_BELOW / max(total, WIDEST_BELOW)))),
+            "above": _written(self.above),
+        }
+
+
+def _written(half: Half) -> dict[str, float]:
+    return {name: float(f"{value:.4g}") for name, value in half.coefficients.items() if value > 0.0}
+
+
+def even_weights(kinds: NDArray[np.str_], least: int = MIN_KIND) -> NDArray[np.float64]:
+    """Return weights under which every kind of enough points counts alike; the points of the others count once."""
+    names, counts = np.unique(kinds, return_counts=True)
+    large = counts >= least
+    weights = np.ones(len(kinds))
+    for name, count in zip(names[large], counts[large], strict=True):
+        weights[kinds == name] = counts[large].sum() / (count * large.sum())
+    return weights
+
+
+def quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:
+    """Return the value that a share of the weight lies under."""
+    order = np.argsort(values)
+    sums = np.cumsum(weights[order])
+    return float(np.interp(share * sums[-1], sums - 0.5 * weights[order], values[order]))
+
+
+def spread(parts: Parts, sizes: NDArray[np.float64], weights: NDArray[np.float64]) -> Half:
+    """Fit the spread of residuals as a sum of parts: the most likely one of a Laplace distribution.
+
+    The share stays positive, however small; no part is negative.
+    """
+    from scipy.optimize import minimize
+
+    names = list(parts)
+    columns = np.stack([parts[name] for name in names], axis=1)
+    scale = np.maximum(columns.mean(axis=0), 1e-12)
+    columns = columns / scale
+    sizes, weights = np.maximum(sizes, LEAST_SIZE), weights / weights.sum()
+
+    def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        width = columns @ x
+        return float(weights @ (np.log(width) + sizes / width)), columns.T @ (weights * (1 - sizes / width) / width)
+
+    start = np.full(len(names), float(weights @ sizes) / len(names))
+    bounds = [(LEAST_SHARE if name == "share" else 0.0, None) for name in names]
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x / scale
+    return Half({name: float(value) for name, value in zip(names, found, strict=True)})
+
+
+def bar(
+    error: NDArray[np.float64],
+    parts: tuple[Parts, Parts],
+    weights: NDArray[np.float64],
+    share: float = COVERAGE,
+    form: Bar | None = None,
+) -> Bar:
+    """Return the bar that holds a share of residuals, half of the rest on either side.
 
     Parameters
     ----------
-    residuals
-        ln(measured / predicted) of points that the fit did not see.
+    error
+        measured / predicted - 1 of points that the fit did not see.
+    parts
+        Parts of the lower and of the upper half-width at these points.
+    weights
+        How much each point counts.
     share
-        Half of the rest lies on either side.
+        What the bar holds.
+    form
+        A bar to scale; without one the spread is fitted.
     """
-    tail = 0.5 * (1.0 - share)
-    low, high = np.quantile(residuals, [tail, 1.0 - tail])
-    return {"below": _rounded(max(0.0, -np.expm1(low))), "above": _rounded(max(0.0, np.expm1(high)))}
+    below, above = parts
+    if form is None:
+        form = spreads(error, parts, weights)
+    level = 0.5 + 0.5 * share
+    return Bar(
+        form.below.scaled(max(0.0, quantile(-error / form.below.of(below), weights, level))),
+        form.above.scaled(max(0.0, quantile(error / form.above.of(above), weights, level))),
+    )
 
 
-def _rounded(width: float) -> float:
-    return float(f"{width:.4g}")
+def spreads(error: NDArray[np.float64], parts: tuple[Parts, Parts], weights: NDArray[np.float64]) -> Bar:
+    """Return the form of a bar: how the spread of residuals depends on the shape, a share alone where points are few."""
+    if len(error) < FEW:
+        return Bar(Half({"share": 1.0}), Half({"share": 1.0}))
+    below, above = (spread(each, np.abs(error), weights) for each in parts)
+    return Bar(below, above)
 
 
-def inside(residuals: NDArray[np.float64], bars: dict[str, Any], ideal_ratio: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether measured times lie in their bars, the lower end cut at the ideal time (as a share of the prediction)."""
-    ratio = np.exp(residuals)
-    return np.asarray((ratio >= np.maximum(1.0 - bars["below"], ideal_ratio)) & (ratio <= 1.0 + bars["above"]))
+def held_by_kind(held: NDArray[np.bool_], kinds: NDArray[np.str_], least: int = MIN_KIND) -> list[float]:
+    """Return the share held of all points, then of every kind with enough of them."""
+    names, counts = np.unique(kinds, return_counts=True)
+    return [float(held.mean()), *(float(held[kinds == name].mean()) for name in names[counts >= least])]
 
 
-def held_coverage(
-    residuals: NDArray[np.float64], folds: NDArray[np.int64], ideal_ratio: NDArray[np.float64], share: float
-) -> float:
-    """Return the share of points inside bars that were made without their fold.
-
-    That is coverage on data which neither the constants nor the bars have seen.
-    """
-    held = np.zeros(len(residuals), bool)
-    for fold in np.unique(folds):
-        own = folds == fold
-        seen = residuals if own.all() else residuals[~own]
-        held[own] = inside(residuals[own], bar(seen, share), ideal_ratio[own])
-    return float(np.mean(held))
+def enough(held: NDArray[np.bool_], kinds: NDArray[np.str_], least: int = MIN_KIND) -> bool:
+    """Whether bars hold what they state: of every kind, and by one standard error of the share more of all."""
+    every, *each = held_by_kind(held, kinds, least)
+    margin = float(np.sqrt(COVERAGE * (1.0 - COVERAGE) / len(held)))
+    return every >= COVERAGE + margin and all(share >= COVERAGE for share in each)
 
 
 def honest_bar(
-    residuals: NDArray[np.float64], folds: NDArray[np.int64], ideal_ratio: NDArray[np.float64]
-) -> tuple[dict[str, Any], float]:
-    """Return the narrowest bar that holds the stated share on folds it was made without, and the share it holds.
+    error: NDArray[np.float64],
+    folds: NDArray[np.int64],
+    kinds: NDArray[np.str_],
+    parts: tuple[Parts, Parts],
+    form: Bar | None = None,
+) -> tuple[Bar, NDArray[np.bool_]]:
+    """Return the narrowest bar that holds the stated share on folds it was made without, and which points it held there.
 
     Groups of shapes differ from each other, so that quantiles of some hold less of the next: the level is raised until
-    the stated coverage is met out of sample.
+    the stated coverage is met out of sample, of every kind of shape and with a margin for the number of points.
+
+    Parameters
+    ----------
+    error
+        measured / predicted - 1 of points by a fit that did not see them.
+    folds
+        What was left out together.
+    kinds
+        Kinds of shape that count alike: random ones and those of models.
+    parts
+        Parts of the half-widths.
+    form
+        A bar whose form is taken over: of an operand type that was measured at more points.
     """
-    shares = [held_coverage(residuals, folds, ideal_ratio, level) for level in LEVELS]
-    enough = [index for index, share in enumerate(shares) if share >= COVERAGE]
-    index = enough[0] if enough else len(LEVELS) - 1
-    return bar(residuals, float(LEVELS[index])), shares[index]
+    weights = even_weights(kinds)
+
+    def taken(chosen: NDArray[np.bool_]) -> tuple[Parts, Parts]:
+        below, above = ({name: size[chosen] for name, size in half.items()} for half in parts)
+        return below, above
+
+    forms = {}
+    for fold in np.unique(folds):
+        own = folds == fold
+        seen = np.ones_like(own) if own.all() else ~own
+        made = form or spreads(error[seen], taken(seen), weights[seen])
+        forms[int(fold)] = own, seen, made
+
+    def held(level: float) -> NDArray[np.bool_]:
+        inside = np.zeros(len(error), bool)
+        for own, seen, made in forms.values():
+            fitted = bar(error[seen], taken(seen), weights[seen], level, made)
+            inside[own] = fitted.holds(error[own], taken(own))
+        return inside
+
+    for level in LEVELS:
+        inside = held(float(level))
+        if enough(inside, kinds):
+            break
+    return bar(error, parts, weights, float(level), form), inside
 
 
 def measured_range(flops: NDArray[np.float64], num_bytes: NDArray[np.float64]) -> dict[str, list[float]]:

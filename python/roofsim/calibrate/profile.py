@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roofsim import Accelerator, Calibration
-from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
+from roofsim.calibrate.bars import COVERAGE, FEW, Bar, even_weights, honest_bar, measured_range, spreads
 from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
 from roofsim.calibrate.fit import Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
@@ -19,6 +19,7 @@ from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import StepObservations, observe_steps
+from roofsim.calibrate.widths import BY_DTYPE, parts
 from roofsim.errors import SpecError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ Progress = Callable[[str], object]
 STEP_PREFIXES = ("step.",)
 """What whole steps determine: what operations do inside a step that they do not do alone."""
 SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
-BY_DTYPE = ("gemm", "grouped_gemm")
-"""Classes with an error bar of their own for each operand type."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 
@@ -62,8 +61,8 @@ class ClassResult:
         Times predicted without the point's shape, seconds.
     interval
         Error bar of the class.
-    coverage
-        Share of points inside bars that neither they nor their shape took part in.
+    held
+        Whether each point lies inside a bar that neither it nor its shape took part in.
     """
 
     observed: Observations
@@ -72,7 +71,12 @@ class ClassResult:
     roofline: Score
     unseen_s: NDArray[np.float64]
     interval: Mapping[str, Any]
-    coverage: float
+    held: NDArray[np.bool_]
+
+    @property
+    def coverage(self) -> float:
+        """Share of points inside bars that neither they nor their shape took part in."""
+        return float(np.mean(self.held))
 
     @property
     def name(self) -> str:
@@ -90,6 +94,24 @@ class Profile:
     constants: list[Constant]
     left_out: list[LeftOut] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Points of a class, ln(measured / predicted) by fits that did not see them, and what was left out together."""
+
+    observed: Observations
+    residuals: NDArray[np.float64]
+    folds: NDArray[np.int64]
+
+    @property
+    def error(self) -> NDArray[np.float64]:
+        return np.asarray(np.expm1(self.residuals))
+
+    @property
+    def kinds(self) -> NDArray[np.str_]:
+        """Kinds of shape: random ones, those of models, or all one kind."""
+        return np.char.partition(self.observed.labels, ":")[:, 0]
 
 
 def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], list[str]]]:
@@ -186,7 +208,7 @@ def calibrate(
     fitted = starting(accelerator, observed)
     constants: list[Constant] = []
     held = _held(source.kernel_library, observed)
-    results: list[ClassResult] = []
+    judged: list[_Judged] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
         law = fit(fitted, members, prefixes, fixed=held)
@@ -197,8 +219,8 @@ def calibrate(
             split = np.cumsum([len(one) for one in members])[:-1]
             residuals = np.split(law.residuals, split)
             folds = [np.arange(len(one)) % 5 for one in members]
-        for one, residual, fold in zip(members, residuals, folds, strict=True):
-            results.append(_result(fitted, one, residual, fold))
+        judged += [_Judged(*each) for each in zip(members, residuals, folds, strict=True)]
+    results = _results(fitted, judged)
     tree = _tree(accelerator, fitted, source, results)
     steps, lost_steps = _steps(accelerator, source.rows)
     if steps:
@@ -217,14 +239,13 @@ def calibrate(
         models = len(np.unique(np.concatenate([one.groups for one in steps])))
         residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models)
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
-        coverage = []
-        for one, unseen_s, fold in zip(steps, unseen, folds, strict=True):
-            correlation, share = join(accelerator, tree, one, unseen_s, fold)
-            tree["intervals"][one.family.replace("step", "correlation")] = correlation
-            coverage.append(share)
+        joins = [join(accelerator, tree, *each) for each in zip(steps, unseen, folds, strict=True)]
+        for one, joined in zip(steps, joins, strict=True):
+            tree["intervals"][one.family.replace("step", "correlation")] = joined.correlation
+            tree["intervals"][one.family.replace("step", "scale")] = joined.scale
         stepped = _load(accelerator, tree)
-        for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
-            results.append(_step_result(stepped, one, unseen_s, share))
+        for one, unseen_s, joined in zip(steps, unseen, joins, strict=True):
+            results.append(_scored(one, costs(stepped, one), unseen_s, {}, joined.held))
     calibration = _finish(accelerator, tree, source, results)
     return Profile(
         calibration,
@@ -288,39 +309,47 @@ def _scored(
     cost: Mapping[str, NDArray[np.float64]],
     unseen_s: NDArray[np.float64],
     interval: dict[str, Any],
-    coverage: float,
+    held: NDArray[np.bool_],
 ) -> ClassResult:
     """Score a class: fitted, unseen and the bare roofline."""
     fitted, unseen, roofline = (score(t, one.measured_s) for t in (cost["time_s"], unseen_s, cost["ideal_s"]))
-    return ClassResult(one, fitted, unseen, roofline, unseen_s, interval, coverage)
+    return ClassResult(one, fitted, unseen, roofline, unseen_s, interval, held)
 
 
-def _step_result(
-    stepped: Accelerator, one: Observations, unseen_s: NDArray[np.float64], coverage: float
-) -> ClassResult:
-    return _scored(one, costs(stepped, one), unseen_s, {}, coverage)
+def _results(fitted: Accelerator, judged: Sequence[_Judged]) -> list[ClassResult]:
+    """Score the classes of single operations and draw their bars.
 
-
-def _result(
-    fitted: Accelerator, one: Observations, residual: NDArray[np.float64], fold: NDArray[np.int64]
-) -> ClassResult:
-    cost = costs(fitted, one)
-    unseen_s = one.measured_s / np.exp(residual)
-    ideal_ratio = cost["ideal_s"] / unseen_s
-    own, coverage = honest_bar(residual, fold, ideal_ratio)
-    interval = {**own, "range": measured_range(cost["flops"], cost["bytes"])}
-    return _scored(one, cost, unseen_s, interval, coverage)
+    An operand type with few points takes over how widths depend on the shape from the type of its class with most.
+    """
+    made = [parts(fitted, each.observed) for each in judged]
+    forms: dict[str, Bar] = {}
+    for each, own in sorted(zip(judged, made, strict=True), key=lambda pair: -len(pair[0].observed)):
+        if len(each.observed) >= FEW:
+            forms.setdefault(each.observed.family, spreads(each.error, own, even_weights(each.kinds)))
+    results = []
+    for each, own in zip(judged, made, strict=True):
+        one, cost = each.observed, costs(fitted, each.observed)
+        form = forms.get(one.family) if len(one) < FEW else None
+        bar, held = honest_bar(each.error, each.folds, each.kinds, own, form)
+        interval = {**bar.to_dict(), "range": measured_range(cost["flops"], cost["bytes"])}
+        results.append(_scored(one, cost, one.measured_s / np.exp(each.residuals), interval, held))
+    return results
 
 
 def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | None:
-    """Return one bar for all operand types of a class: the wider end of each, the joint range."""
+    """Return one bar for all operand types of a class: the wider one of each part, the joint range."""
     own = [result.interval for result in results if result.observed.family == family]
     if not own:
         return None
     ranges = [one["range"] for one in own]
+
+    def widest(half: str) -> dict[str, float]:
+        names = dict.fromkeys(name for one in own for name in one[half])
+        return {name: max(one[half].get(name, 0.0) for one in own) for name in names}
+
     return {
-        "below": max(one["below"] for one in own),
-        "above": max(one["above"] for one in own),
+        "below": widest("below"),
+        "above": widest("above"),
         "range": {key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")},
     }
 

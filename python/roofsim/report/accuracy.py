@@ -35,11 +35,18 @@ WORST = 3
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a class: model shapes, random shapes, one head width."""
+    """A part of a class: model shapes, random shapes, one head width.
+
+    Attributes
+    ----------
+    coverage
+        Share of its points inside bars that were made without them.
+    """
 
     name: str
     unseen: Score
     roofline: Score
+    coverage: float
     transfer: Score | None = None
 
 
@@ -198,6 +205,7 @@ def accuracy(
                         name,
                         score(result.unseen_s[own], one.measured_s[own]),
                         score(cost["ideal_s"][own], one.measured_s[own]),
+                        float(result.held[own].mean()),
                         None if moved_s is None else score(moved_s[own], one.measured_s[own]),
                     )
                     for name, own in _parts(one).items()

@@ -69,7 +69,7 @@ def _errors(classes: Sequence[ClassAccuracy]) -> list[str]:
 
 
 def _parts(device: DeviceAccuracy) -> list[str]:
-    heads = ["class", "part", "points", "bare roofline", "unseen", "bias"]
+    heads = ["class", "part", "points", "bare roofline", "unseen", "bias", "in the bars"]
     moved = device.transfer_from is not None
     if moved:
         heads.append(f"transfer from {device.transfer_from}")
@@ -77,7 +77,7 @@ def _parts(device: DeviceAccuracy) -> list[str]:
     for each in device.classes:
         for part in each.parts if len(each.parts) > 1 else []:
             row = [each.name, part.name, f"{part.unseen.num_points:,}", _mean(part.roofline), _mean(part.unseen)]
-            row.append(f"{part.unseen.bias:+.1f}")
+            row += [f"{part.unseen.bias:+.1f}", f"{100 * part.coverage:.0f}%"]
             rows.append([*row, _mean(part.transfer)] if moved else row)
     return _table(heads, rows)
 

@@ -310,7 +310,7 @@ def weight_dtypes() -> SearchStrategy[str]:
 
 @st.composite
 def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic")) -> rs.Calibration:
-    """Draw a calibrated law with random constants: the built-in one of a family, every constant moved.
+    """Draw a calibrated law with random constants and error bars: the built-in one of a family, every constant moved.
 
     Efficiencies fall anywhere from 0.05 to 1, times and rates move by up to a factor of eight either way or vanish.
     Every draw is accepted by `roofsim.Calibration.from_json`.
@@ -330,12 +330,33 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
     step["slowdown"] = draw(st.floats(0.0, MAX_SLOWDOWN), label="slowdown")
     for field in ("slowdown_s", "dispatch_s"):
         step[field] = draw(st.floats(step[field] / 8, step[field] * 8), label=field)
+    bars = constants["intervals"]
+    for family in ("gemm", "grouped_gemm"):
+        for bar in bars[family].values():
+            bar.update(draw(_halves((*_PARTS, "unaligned", "narrow"))))
+    for family in ("decode_attention", "prefill_attention", "elementwise", "collective"):
+        bars[family].update(draw(_halves(_PARTS)))
+    for kind in ("decode", "prefill"):
+        for field in ("correlation", "scale"):
+            bars[f"{kind}_{field}"] = draw(st.floats(0.0, 1.0), label=f"{kind}_{field}")
     return rs.Calibration.from_json(json.dumps(constants))
 
 
 MAX_SLOWDOWN = 0.08
+_PARTS = ("share", "fixed_s")
+"""Parts that both halves of every bar may have."""
 _LAWS = ("attention", "grouped_gemm", "elementwise", "collective")
 _EFFICIENCY = st.just(1.0) | st.floats(0.05, 1.0)
+
+
+def _halves(parts: Sequence[str]) -> SearchStrategy[dict[str, dict[str, float]]]:
+    """Half-widths of a bar: shares of up to 0.2 each, up to 20 microseconds."""
+
+    def half(*names: str) -> SearchStrategy[dict[str, float]]:
+        sizes = {name: st.just(0.0) | st.floats(0.0, 2e-5 if name == "fixed_s" else 0.2) for name in names}
+        return st.fixed_dictionaries(sizes)
+
+    return st.fixed_dictionaries({"below": half(*parts, "excess"), "above": half(*parts, "overlap")})
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:

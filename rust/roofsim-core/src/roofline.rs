@@ -1,7 +1,7 @@
 //! The roofline itself: rates of a machine, the cost of an operation, and what bounds it.
 
 use crate::arithmetic::{larger, reciprocal, smaller};
-use crate::calibration::{Calibration, Interval};
+use crate::calibration::{Bar, Calibration, Joint, OpSizes};
 use crate::error::Result;
 use crate::format::ComputeDType;
 use crate::hardware::{Accelerator, Link};
@@ -118,11 +118,14 @@ impl OpCost {
 
     /// Closes a sum of operations: its interval from theirs, whose errors have this correlation with each other.
     ///
-    /// The half-width is `sqrt((1 - rho) sum(b^2) + rho sum(b)^2)`: the root of the sum of squares where errors are
-    /// independent, the plain sum where all err together. Runs of one operation err alike and count as one.
+    /// The half-width is `scale sqrt((1 - rho) sum(b^2) + rho sum(b)^2)`: the root of the sum of squares where errors
+    /// are independent, the plain sum where all err together. Runs of one operation err alike and count as one. Neither
+    /// end falls when those of the operations do not: no half-width grows faster than the sum of theirs.
     #[must_use]
-    pub fn with_joint_interval(mut self, correlation: f64) -> Self {
-        let half_width = |squares: f64, sum: f64| ((1.0 - correlation) * squares + correlation * sum * sum).sqrt();
+    pub fn with_joint_interval(mut self, joint: Joint) -> Self {
+        let Joint { correlation, scale } = joint;
+        let half_width =
+            |squares: f64, sum: f64| scale * ((1.0 - correlation) * squares + correlation * sum * sum).sqrt();
         let below = half_width(self.below_squares, larger(self.time_s - self.time_low_s, 0.0));
         let above = half_width(self.above_squares, larger(self.time_high_s - self.time_s, 0.0));
         self.time_low_s = larger(self.time_s - below, smaller(self.ideal_s, self.time_s));
@@ -132,8 +135,9 @@ impl OpCost {
 
     /// Sets the interval around `time_s`, cut at the ideal time.
     #[must_use]
-    pub fn with_interval(mut self, interval: Interval) -> Self {
-        (self.time_low_s, self.time_high_s) = interval.around(self.time_s, self.ideal_s, self.flops, self.bytes);
+    pub fn with_interval(mut self, bar: Bar) -> Self {
+        let Self { time_s, ideal_s, peak_compute_s, flops, bytes, .. } = self;
+        (self.time_low_s, self.time_high_s) = bar.around(&OpSizes { time_s, ideal_s, peak_compute_s, flops, bytes });
         self
     }
 }

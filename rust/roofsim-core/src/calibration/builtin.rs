@@ -124,6 +124,8 @@ pub(super) fn assumed() -> Calibration {
             coverage: 0.8,
             decode_correlation: 0.5,
             prefill_correlation: 0.5,
+            decode_scale: 1.0,
+            prefill_scale: 1.0,
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::symmetric(0.09))]),
             decode_attention: Interval::symmetric(0.08),
             prefill_attention: Interval::symmetric(0.08),
@@ -178,6 +180,8 @@ fn borrowed(accelerator: &Accelerator, from: &Calibration, widening: f64, note: 
         intervals: Intervals {
             decode_correlation: 1.0,
             prefill_correlation: 1.0,
+            decode_scale: 1.0,
+            prefill_scale: 1.0,
             ..from.intervals.clone().widened(widening)
         },
         provenance: Provenance {

@@ -18,54 +18,204 @@ pub struct MeasuredRange {
     pub bytes: [f64; 2],
 }
 
-/// Interval of a prediction t: `[t (1 - below), t (1 + above)]`, cut at the ideal time.
+/// Half of an interval: a sum of parts, each with a meaning of its own.
 ///
-/// The two ends are quantiles of measured over predicted time on shapes that the fit did not see. Outside the range
-/// that was measured both widen, up to twofold.
+/// Every part of an upper half grows with the operation, and the lower half never faster than the time: that is what
+/// keeps both ends monotone where time is. A file may give the share alone, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "WrittenWidth", into = "WrittenWidth")]
+pub struct Width {
+    /// Share of the predicted time.
+    pub share: f64,
+    /// Share of the time above the bare roofline: lower halves only.
+    pub excess: f64,
+    /// Share of the shorter of both roofline times, whose overlap with the longer one is uncertain: upper halves only.
+    pub overlap: f64,
+    /// Seconds, whatever the size.
+    pub fixed_s: f64,
+    /// Share of the time of matrices whose outputs or inputs are no multiple of [`ALIGNMENT`].
+    pub unaligned: f64,
+    /// Share of the time of matrices of at most [`NARROW`] outputs or inputs, in inverse proportion to them beyond.
+    pub narrow: f64,
+}
+
+/// Outputs and inputs that kernels of matrix products are tuned for come in multiples of it.
+const ALIGNMENT: u64 = 128;
+/// Outputs or inputs of a narrow matrix.
+const NARROW: f64 = 256.0;
+/// Lower ends never reach 0: a time is positive.
+const WIDEST_BELOW: f64 = 0.95;
+
+/// A width in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenWidth {
+    Share(f64),
+    Parts(WidthParts),
+}
+
+/// The parts of a width by name; those that are 0 are not written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WidthParts {
+    #[serde(skip_serializing_if = "is_zero")]
+    share: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    excess: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    overlap: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    fixed_s: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    unaligned: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    narrow: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
+impl From<WrittenWidth> for Width {
+    fn from(written: WrittenWidth) -> Self {
+        match written {
+            WrittenWidth::Share(share) => Self::of_share(share),
+            WrittenWidth::Parts(WidthParts { share, excess, overlap, fixed_s, unaligned, narrow }) => {
+                Self { share, excess, overlap, fixed_s, unaligned, narrow }
+            }
+        }
+    }
+}
+
+impl From<Width> for WrittenWidth {
+    fn from(width: Width) -> Self {
+        if width == Width::of_share(width.share) {
+            return Self::Share(width.share);
+        }
+        let Width { share, excess, overlap, fixed_s, unaligned, narrow } = width;
+        Self::Parts(WidthParts { share, excess, overlap, fixed_s, unaligned, narrow })
+    }
+}
+
+impl Width {
+    /// A share of the predicted time and nothing else.
+    pub const fn of_share(share: f64) -> Self {
+        Self { share, excess: 0.0, overlap: 0.0, fixed_s: 0.0, unaligned: 0.0, narrow: 0.0 }
+    }
+
+    const fn parts(&self) -> [(&'static str, f64); 6] {
+        [
+            ("share", self.share),
+            ("excess", self.excess),
+            ("overlap", self.overlap),
+            ("fixed_s", self.fixed_s),
+            ("unaligned", self.unaligned),
+            ("narrow", self.narrow),
+        ]
+    }
+
+    /// The largest share of the time that it can reach but for the fixed seconds.
+    fn largest_share(&self) -> f64 {
+        self.share + self.excess + self.overlap + self.unaligned + self.narrow
+    }
+
+    fn scaled(self, factor: f64) -> Self {
+        Self {
+            share: self.share * factor,
+            excess: self.excess * factor,
+            overlap: self.overlap * factor,
+            fixed_s: self.fixed_s * factor,
+            unaligned: self.unaligned * factor,
+            narrow: self.narrow * factor,
+        }
+    }
+
+    /// Share of the time for one shape of a matrix, or for an operation that is none.
+    fn share_of(&self, matrix: Option<(u64, u64)>) -> f64 {
+        let Some((n, k)) = matrix else { return self.share };
+        let aligned = n.is_multiple_of(ALIGNMENT) && k.is_multiple_of(ALIGNMENT);
+        let narrow = smaller(1.0, NARROW / larger(n.min(k) as f64, 1.0));
+        self.share + self.narrow * narrow + if aligned { 0.0 } else { self.unaligned }
+    }
+}
+
+/// Interval of a prediction: how far measured times of shapes that the fit did not see lie on either side.
+///
+/// It widens outside the range that was measured, and is cut at the ideal time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
-    /// Fraction below the prediction.
-    pub below: f64,
-    /// Fraction above the prediction.
-    pub above: f64,
+    /// Below the prediction.
+    pub below: Width,
+    /// Above the prediction.
+    pub above: Width,
     /// Where it was measured; absent where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<MeasuredRange>,
 }
 
-/// Bars never reach 0: a time is positive.
-const WIDEST_BELOW: f64 = 0.95;
-
 impl Interval {
     /// No width: the value of a bound is not uncertain.
     pub const NONE: Self = Self::symmetric(0.0);
 
-    /// Symmetric, of a class without a measured range.
-    pub const fn symmetric(width: f64) -> Self {
-        Self { below: width, above: width, range: None }
+    /// A share of the time on either side, of a class without a measured range.
+    pub const fn symmetric(share: f64) -> Self {
+        Self { below: Width::of_share(share), above: Width::of_share(share), range: None }
     }
 
     /// The same bar `factor` times as wide.
     #[must_use]
     pub fn widened(self, factor: f64) -> Self {
-        Self { below: smaller(self.below * factor, WIDEST_BELOW), above: self.above * factor, range: self.range }
+        let below = smaller(factor, WIDEST_BELOW / self.below.largest_share());
+        Self { below: self.below.scaled(below), above: self.above.scaled(factor), range: self.range }
     }
 
-    /// Lower and upper end around `time_s`; the lower one never under `ideal_s`, neither beyond the prediction.
-    #[inline]
-    pub fn around(&self, time_s: f64, ideal_s: f64, flops: f64, bytes: f64) -> (f64, f64) {
-        let widening = self.range.map_or(1.0, |range| 1.0 + range.distance(flops, bytes));
-        let below = smaller(self.below * widening, WIDEST_BELOW);
-        (larger(time_s * (1.0 - below), smaller(ideal_s, time_s)), time_s * (1.0 + self.above * widening))
-    }
-
-    fn check(&self, field: &str) -> Result<()> {
-        if !(0.0..1.0).contains(&self.below) {
-            return Err(Error::spec(format!("{field}.below"), self.below, "must be at least 0 and below 1"));
+    /// The bar of one compiled operation on a machine of these rates: of a matrix of `(outputs, inputs)`, or of something
+    /// else.
+    pub fn bar(&self, seconds_per_flop: f64, seconds_per_byte: f64, matrix: Option<(u64, u64)>) -> Bar {
+        let (below_share, below_excess) = (self.below.share_of(matrix), self.below.excess);
+        // What the lower end may lose to the time: less than the whole, however often a bar is widened.
+        let lead = below_share + below_excess;
+        let cut = smaller(1.0, WIDEST_BELOW / lead);
+        let lead = lead * cut;
+        let beyond_share = smaller(below_share * cut, larger(WIDEST_BELOW - lead, 0.0));
+        Bar {
+            below_share: below_share * cut,
+            below_excess: below_excess * cut,
+            below_fixed_s: self.below.fixed_s,
+            most_widening: larger((WIDEST_BELOW - beyond_share) / lead, 1.0),
+            beyond_share,
+            longest_s: self.range.map_or(f64::INFINITY, |range| {
+                larger(range.flops[1] * seconds_per_flop, range.bytes[1] * seconds_per_byte)
+            }),
+            above_share: self.above.share_of(matrix),
+            above_overlap: self.above.overlap,
+            above_fixed_s: self.above.fixed_s,
+            seconds_per_byte,
+            range: self.range,
         }
-        if !(self.above >= 0.0 && self.above.is_finite()) {
-            return Err(Error::spec(format!("{field}.above"), self.above, "must be finite and at least 0"));
+    }
+
+    fn check(&self, field: &str, is_matrix: bool) -> Result<()> {
+        let halves = [("below", &self.below, "overlap"), ("above", &self.above, "excess")];
+        for (half, width, foreign) in halves {
+            for (part, value) in width.parts() {
+                let refuse = |rule: &str| Err(Error::spec(format!("{field}.{half}.{part}"), value, rule));
+                if !(value >= 0.0 && value.is_finite()) {
+                    return refuse("must be finite and at least 0");
+                }
+                if part == foreign && value > 0.0 {
+                    return refuse("must be absent: this end of the interval would not rise with the time");
+                }
+                if !is_matrix && matches!(part, "unaligned" | "narrow") && value > 0.0 {
+                    return refuse("must be absent: only matrices have outputs and inputs");
+                }
+            }
+        }
+        let below = self.below.largest_share();
+        if below >= 1.0 {
+            return Err(Error::spec(format!("{field}.below"), below, "shares must add up to less than 1"));
         }
         let Some(range) = self.range else { return Ok(()) };
         for (name, [least, most]) in [("flops", range.flops), ("bytes", range.bytes)] {
@@ -78,25 +228,98 @@ impl Interval {
     }
 }
 
-impl MeasuredRange {
-    /// 0 inside, rising to 1 far outside: one minus the ratio between the nearest measured size and this one.
-    fn distance(&self, flops: f64, bytes: f64) -> f64 {
-        let apart = |x: f64, [least, most]: [f64; 2]| {
-            if x > most {
-                1.0 - most / x
-            } else if x < least {
-                1.0 - x / least
-            } else {
-                0.0
-            }
-        };
-        larger(apart(flops, self.flops), apart(bytes, self.bytes))
+/// The interval of one operation, shape and machine folded in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bar {
+    below_share: f64,
+    below_excess: f64,
+    below_fixed_s: f64,
+    /// Most that the lower half widens under the measured range.
+    most_widening: f64,
+    /// Share of the time past `longest_s` that the lower half gains.
+    beyond_share: f64,
+    /// Roofline time of the largest measured operation.
+    longest_s: f64,
+    above_share: f64,
+    above_overlap: f64,
+    above_fixed_s: f64,
+    seconds_per_byte: f64,
+    range: Option<MeasuredRange>,
+}
+
+impl Bar {
+    /// No width.
+    pub const NONE: Self = Self {
+        below_share: 0.0,
+        below_excess: 0.0,
+        below_fixed_s: 0.0,
+        most_widening: 1.0,
+        beyond_share: 0.0,
+        longest_s: f64::INFINITY,
+        above_share: 0.0,
+        above_overlap: 0.0,
+        above_fixed_s: 0.0,
+        seconds_per_byte: 0.0,
+        range: None,
+    };
+
+    /// Lower and upper end of a cost; the lower one never under its ideal time, neither beyond the prediction.
+    ///
+    /// Under the measured range the lower end widens up to twofold: a smaller operation takes no longer than the least
+    /// measured one, but nobody knows how much less. Past the range both widen. Neither end falls when sizes grow.
+    #[inline]
+    pub fn around(&self, cost: &OpSizes) -> (f64, f64) {
+        let &OpSizes { time_s, ideal_s, peak_compute_s, flops, bytes } = cost;
+        let (under, past) = self.range.map_or((0.0, 0.0), |range| range.distances(flops, bytes));
+        let excess_s = larger(time_s - ideal_s, 0.0);
+        let below = self.below_share * time_s + self.below_excess * excess_s + self.below_fixed_s;
+        let beyond_s = self.beyond_share * larger(time_s - self.longest_s, 0.0);
+        let low_s = time_s - below * smaller(1.0 + under, self.most_widening) - beyond_s;
+        let shorter_s = smaller(peak_compute_s, bytes * self.seconds_per_byte);
+        let above = self.above_share * time_s + self.above_overlap * shorter_s + self.above_fixed_s;
+        (larger(low_s, smaller(ideal_s, time_s)), time_s + above * (1.0 + past))
     }
+}
+
+/// What the width of a bar depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OpSizes {
+    /// Predicted seconds.
+    pub time_s: f64,
+    /// Roofline seconds.
+    pub ideal_s: f64,
+    /// Roofline seconds of the arithmetic alone.
+    pub peak_compute_s: f64,
+    /// FLOPs.
+    pub flops: f64,
+    /// Bytes.
+    pub bytes: f64,
+}
+
+impl MeasuredRange {
+    /// How far under and past the range: 0 inside, rising to 1 far outside, one minus the ratio between the nearest
+    /// measured size and this one.
+    fn distances(&self, flops: f64, bytes: f64) -> (f64, f64) {
+        let under = |x: f64, [least, _]: [f64; 2]| if x < least { 1.0 - x / least } else { 0.0 };
+        let past = |x: f64, [_, most]: [f64; 2]| if x > most { 1.0 - most / x } else { 0.0 };
+        let larger_of = |apart: fn(f64, [f64; 2]) -> f64| larger(apart(flops, self.flops), apart(bytes, self.bytes));
+        (larger_of(under), larger_of(past))
+    }
+}
+
+/// How the errors of a step's operations join.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Joint {
+    /// Correlation of the errors of different operations: 0 where they cancel, 1 where all err together.
+    pub correlation: f64,
+    /// Share of the joint half-width that remains: constants fitted to whole steps take the common error away.
+    pub scale: f64,
 }
 
 /// The bar of an operand type; one that was not measured has twice the widest bar of those that were.
 fn of_dtype(bars: &BTreeMap<ComputeDType, Interval>, dtype: ComputeDType) -> Interval {
-    let widest = |a: Interval, b: &Interval| if b.below + b.above > a.below + a.above { *b } else { a };
+    let size = |bar: &Interval| bar.below.largest_share() + bar.above.largest_share();
+    let widest = |a: Interval, b: &Interval| if size(b) > size(&a) { *b } else { a };
     match bars.get(&dtype) {
         Some(own) => *own,
         None => bars.values().fold(Interval::NONE, widest).widened(2.0),
@@ -114,6 +337,13 @@ pub struct Intervals {
     pub decode_correlation: f64,
     /// The same for steps with prefill in them.
     pub prefill_correlation: f64,
+    /// Share of the joint half-width that remains in steps of decodes alone: constants fitted to whole steps take the
+    /// error away that their operations have in common.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub decode_scale: f64,
+    /// The same for steps with prefill in them.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub prefill_scale: f64,
     /// GEMM per operand type; a type that is not listed has twice the widest bar of those that are.
     pub gemm: BTreeMap<ComputeDType, Interval>,
     /// Attention of one new row a request.
@@ -128,6 +358,15 @@ pub struct Intervals {
     pub collective: Interval,
 }
 
+const fn whole() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_whole(x: &f64) -> bool {
+    *x == whole()
+}
+
 impl Intervals {
     /// Of a bound.
     pub fn none() -> Self {
@@ -135,6 +374,8 @@ impl Intervals {
             coverage: 1.0,
             decode_correlation: 1.0,
             prefill_correlation: 1.0,
+            decode_scale: 1.0,
+            prefill_scale: 1.0,
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::NONE)]),
             decode_attention: Interval::NONE,
             prefill_attention: Interval::NONE,
@@ -154,9 +395,13 @@ impl Intervals {
         of_dtype(&self.grouped_gemm, dtype)
     }
 
-    /// Correlation of the errors of a step's operations, for decodes alone or not.
-    pub const fn correlation(&self, decodes: bool) -> f64 {
-        if decodes { self.decode_correlation } else { self.prefill_correlation }
+    /// How the errors of a step's operations join, for decodes alone or not.
+    pub const fn joint(&self, decodes: bool) -> Joint {
+        if decodes {
+            Joint { correlation: self.decode_correlation, scale: self.decode_scale }
+        } else {
+            Joint { correlation: self.prefill_correlation, scale: self.prefill_scale }
+        }
     }
 
     /// All bars `factor` times as wide: what a device gets that borrows from another.
@@ -179,6 +424,8 @@ impl Intervals {
             ("coverage", self.coverage),
             ("decode_correlation", self.decode_correlation),
             ("prefill_correlation", self.prefill_correlation),
+            ("decode_scale", self.decode_scale),
+            ("prefill_scale", self.prefill_scale),
         ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::spec(format!("intervals.{name}"), value, "must be between 0 and 1"));
@@ -186,7 +433,7 @@ impl Intervals {
         }
         for (class, bars) in [("gemm", &self.gemm), ("grouped_gemm", &self.grouped_gemm)] {
             for (dtype, interval) in bars {
-                interval.check(&format!("intervals.{class}.{}", dtype.name()))?;
+                interval.check(&format!("intervals.{class}.{}", dtype.name()), true)?;
             }
         }
         let named = [
@@ -195,6 +442,6 @@ impl Intervals {
             ("elementwise", self.elementwise),
             ("collective", self.collective),
         ];
-        named.into_iter().try_for_each(|(name, interval)| interval.check(&format!("intervals.{name}")))
+        named.into_iter().try_for_each(|(name, interval)| interval.check(&format!("intervals.{name}"), false))
     }
 }

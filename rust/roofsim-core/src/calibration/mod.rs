@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use interval::{Interval, Intervals, MeasuredRange};
+pub use interval::{Bar, Interval, Intervals, Joint, MeasuredRange, OpSizes, Width};
 pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4};
 
 pub use parameters::{Constant, Domain, PARAMETERS, Parameter};

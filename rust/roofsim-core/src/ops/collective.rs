@@ -4,7 +4,7 @@
 //! Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009. In-network reduction is left out.
 
 use crate::arithmetic::reciprocal;
-use crate::calibration::{CollectiveLaw, Interval};
+use crate::calibration::{Bar, CollectiveLaw};
 use crate::error::{Error, Result};
 use crate::roofline::{Machine, OpCost};
 
@@ -68,7 +68,7 @@ pub struct CollectiveOp {
     latency_s: f64,
     ideal_latency_s: f64,
     t0_s: f64,
-    interval: Interval,
+    bar: Bar,
 }
 
 impl CollectiveOp {
@@ -95,7 +95,7 @@ impl CollectiveOp {
             latency_s: link.latency_s + hop_s,
             ideal_latency_s: link.latency_s,
             t0_s,
-            interval: machine.calibration.intervals.collective,
+            bar: machine.calibration.intervals.collective.bar(0.0, machine.seconds_per_byte, None),
         })
     }
 
@@ -129,6 +129,6 @@ impl CollectiveOp {
             overhead_s: self.t0_s,
             ..OpCost::default()
         }
-        .with_interval(self.interval)
+        .with_interval(self.bar)
     }
 }

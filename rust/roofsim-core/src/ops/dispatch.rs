@@ -1,6 +1,6 @@
 //! Bringing the tokens of a batch to their experts: sorting them, and laying their rows out expert by expert.
 
-use crate::calibration::{ElementwiseLaw, Interval};
+use crate::calibration::{Bar, ElementwiseLaw};
 use crate::roofline::{Machine, OpCost};
 
 /// Time alone: a fused kernel could gather rows as it reads them, so that none of it belongs to the bound.
@@ -10,7 +10,7 @@ use crate::roofline::{Machine, OpCost};
 pub struct DispatchOp {
     fixed_s: f64,
     seconds_per_row: f64,
-    interval: Interval,
+    bar: Bar,
 }
 
 impl DispatchOp {
@@ -23,14 +23,14 @@ impl DispatchOp {
         Self {
             fixed_s: machine.calibration.step.dispatch_s,
             seconds_per_row: copied_bytes_per_row * seconds_per_byte,
-            interval: machine.calibration.intervals.elementwise,
+            bar: machine.calibration.intervals.elementwise.bar(0.0, machine.seconds_per_byte, None),
         }
     }
 
     /// Cost of `rows` rows.
     pub fn cost(&self, rows: u64) -> OpCost {
         let time_s = self.time_s(rows as f64);
-        OpCost { time_s, overhead_s: time_s, ..OpCost::default() }.with_interval(self.interval)
+        OpCost { time_s, overhead_s: time_s, ..OpCost::default() }.with_interval(self.bar)
     }
 
     /// Times of many row counts at once.

@@ -1,6 +1,6 @@
 //! Element-wise, normalisation, gather and recurrence kernels: bytes, with or without arithmetic.
 
-use crate::calibration::{ElementwiseLaw, Interval};
+use crate::calibration::{Bar, ElementwiseLaw};
 use crate::roofline::{Machine, OpCost};
 
 /// A compiled kernel whose traffic is `fixed_bytes` plus `bytes_per_row` for each row.
@@ -13,7 +13,7 @@ pub struct ElementwiseOp {
     ideal_seconds_per_byte: f64,
     seconds_per_byte: f64,
     launch_s: f64,
-    interval: Interval,
+    bar: Bar,
 }
 
 impl ElementwiseOp {
@@ -29,7 +29,7 @@ impl ElementwiseOp {
             ideal_seconds_per_byte: machine.seconds_per_byte,
             seconds_per_byte: machine.seconds_per_byte / e_m,
             launch_s,
-            interval: machine.calibration.intervals.elementwise,
+            bar: machine.calibration.intervals.elementwise.bar(0.0, machine.seconds_per_byte, None),
         }
     }
 
@@ -59,6 +59,6 @@ impl ElementwiseOp {
             bytes,
             ..OpCost::default()
         }
-        .with_interval(self.interval)
+        .with_interval(self.bar)
     }
 }

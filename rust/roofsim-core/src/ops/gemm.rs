@@ -2,7 +2,7 @@
 
 use super::tile::{NUM_TILES, TileConstants, TileGrid};
 use crate::arithmetic::{larger, smaller};
-use crate::calibration::{GemmLaw, Interval, norm4};
+use crate::calibration::{Bar, GemmLaw, norm4};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
@@ -33,7 +33,7 @@ pub struct GemmOp {
     seconds_per_flop: f64,
     seconds_per_byte: f64,
     law: Resolved,
-    interval: Interval,
+    bar: Bar,
 }
 
 /// The law with the machine's rates folded in.
@@ -77,7 +77,11 @@ impl GemmOp {
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             law: Resolved::new(machine, (n, k), (format, dtype), seconds_per_flop),
-            interval: machine.calibration.intervals.of_gemm(dtype),
+            bar: machine.calibration.intervals.of_gemm(dtype).bar(
+                seconds_per_flop,
+                machine.seconds_per_byte,
+                Some((n, k)),
+            ),
         })
     }
 
@@ -110,7 +114,7 @@ impl GemmOp {
             peak_compute_s,
             ..OpCost::default()
         }
-        .with_interval(self.interval)
+        .with_interval(self.bar)
     }
 
     /// `F/P` of one row.

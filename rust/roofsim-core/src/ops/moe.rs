@@ -2,7 +2,7 @@
 
 use super::tile::{NUM_TILES, TileConstants, TileGrid};
 use crate::arithmetic::{larger, smaller};
-use crate::calibration::{GroupedGemmLaw, Interval};
+use crate::calibration::{Bar, GroupedGemmLaw};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
@@ -79,7 +79,7 @@ pub struct GroupedGemmOp {
     seconds_per_flop: f64,
     seconds_per_byte: f64,
     law: Resolved,
-    interval: Interval,
+    bar: Bar,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +122,11 @@ impl GroupedGemmOp {
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             law: Resolved::new(machine, &shape, seconds_per_flop),
-            interval: machine.calibration.intervals.of_grouped_gemm(shape.dtype),
+            bar: machine.calibration.intervals.of_grouped_gemm(shape.dtype).bar(
+                seconds_per_flop,
+                machine.seconds_per_byte,
+                Some((n, k)),
+            ),
         })
     }
 
@@ -200,7 +204,7 @@ impl GroupedGemmOp {
             peak_compute_s,
             ..OpCost::default()
         }
-        .with_interval(self.interval)
+        .with_interval(self.bar)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The clock falls while a step computes: what the arithmetic of all its operations costs beyond the rate of short steps.
 
-use crate::calibration::{Interval, StepLaw};
+use crate::calibration::{Bar, StepLaw};
 use crate::roofline::OpCost;
 
 /// `slowdown w w/(w + w_0)`, w the arithmetic of all products of a step in seconds at the datasheet peak.
@@ -24,7 +24,7 @@ impl SlowdownOp {
     /// Cost of `rows` rows.
     pub fn cost(&self, rows: u64) -> OpCost {
         let time_s = self.time_s(rows as f64);
-        OpCost { time_s, compute_s: time_s, ..OpCost::default() }.with_interval(Interval::NONE)
+        OpCost { time_s, compute_s: time_s, ..OpCost::default() }.with_interval(Bar::NONE)
     }
 
     /// Times of many row counts at once.

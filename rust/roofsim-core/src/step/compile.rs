@@ -57,7 +57,7 @@ impl CompiledStep {
             attention: builder.attention,
             engine,
             seconds_per_byte: machine.seconds_per_byte,
-            correlations: [true, false].map(|decodes| machine.calibration.intervals.correlation(decodes)),
+            joints: [true, false].map(|decodes| machine.calibration.intervals.joint(decodes)),
         })
     }
 }

@@ -6,6 +6,7 @@
 mod compile;
 mod shapes;
 
+use crate::calibration::Joint;
 use crate::engine::Engine;
 use crate::ops::{AttentionOp, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
 use crate::roofline::OpCost;
@@ -63,8 +64,8 @@ pub struct CompiledStep {
     pub engine: Engine,
     /// `1 / W`, for MBU.
     pub seconds_per_byte: f64,
-    /// Correlations of the errors of different operations: of decodes alone, and with prefill.
-    pub correlations: [f64; 2],
+    /// How the errors of different operations join: of decodes alone, and with prefill.
+    pub joints: [Joint; 2],
 }
 
 /// One row of the operation table.
@@ -107,9 +108,9 @@ impl RowOp {
 }
 
 impl CompiledStep {
-    /// Correlation of the errors of different operations in a step, of decodes alone or not.
-    pub const fn correlation(&self, decodes: bool) -> f64 {
-        let [alone, mixed] = self.correlations;
+    /// How the errors of different operations join in a step, of decodes alone or not.
+    pub const fn joint(&self, decodes: bool) -> Joint {
+        let [alone, mixed] = self.joints;
         if decodes { alone } else { mixed }
     }
 
@@ -146,7 +147,7 @@ impl CompiledStep {
             total.add(entry.count as f64, &entry.op.batch_cost(batch));
         }
         let decodes = batch.runs().iter().all(|(_, request)| request.query_tokens == 1);
-        total.with_joint_interval(self.correlation(decodes))
+        total.with_joint_interval(self.joint(decodes))
     }
 
     /// The table behind [`Self::cost`].

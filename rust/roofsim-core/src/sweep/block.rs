@@ -222,7 +222,7 @@ impl<'a> Block<'a> {
                     let load = loads.at(self.first + row).times(batch);
                     cost.add(entry.count as f64, &entry.op.cost(&load, decodes));
                 }
-                cost.with_joint_interval(deployment.step.correlation(decodes))
+                cost.with_joint_interval(deployment.step.joint(decodes))
             };
             (0..self.len).map(cost).collect()
         })

@@ -12,7 +12,7 @@ pub use law::{KernelLaw, Kernels, Load, LongLoad};
 pub(crate) use shape::NEARLY;
 pub use shape::{AttentionShape, Counts, LatentHeads, attended_pairs, keys_read};
 
-use crate::calibration::Interval;
+use crate::calibration::{Bar, Interval};
 use crate::error::Result;
 use crate::roofline::{Machine, OpCost};
 use crate::workload::{Batch, Request};
@@ -24,8 +24,8 @@ pub struct AttentionOp {
     pub shape: AttentionShape,
     /// Its law with the machine's rates folded in.
     pub law: KernelLaw,
-    decode_interval: Interval,
-    prefill_interval: Interval,
+    decode_bar: Bar,
+    prefill_bar: Bar,
 }
 
 impl AttentionOp {
@@ -33,12 +33,9 @@ impl AttentionOp {
     pub fn new(machine: &Machine<'_>, shape: AttentionShape) -> Result<Self> {
         let law = KernelLaw::new(machine, &shape)?;
         let intervals = &machine.calibration.intervals;
-        Ok(Self {
-            law,
-            decode_interval: intervals.decode_attention,
-            prefill_interval: intervals.prefill_attention,
-            shape,
-        })
+        let bar = |interval: &Interval| interval.bar(law.seconds_per_flop, machine.seconds_per_byte, None);
+        let (decode_bar, prefill_bar) = (bar(&intervals.decode_attention), bar(&intervals.prefill_attention));
+        Ok(Self { law, decode_bar, prefill_bar, shape })
     }
 
     /// What one request adds to a batch.
@@ -47,13 +44,13 @@ impl AttentionOp {
     }
 
     /// The error bar of a batch, all of whose requests bring one new token or not.
-    const fn interval(&self, decodes: bool) -> Interval {
-        if decodes { self.decode_interval } else { self.prefill_interval }
+    const fn bar(&self, decodes: bool) -> Bar {
+        if decodes { self.decode_bar } else { self.prefill_bar }
     }
 
     /// Cost of the load of equal requests, each of one new token or of several.
     pub fn cost(&self, load: &Load, decodes: bool) -> OpCost {
-        self.law.cost(load, &self.law.kernel(load)).with_interval(self.interval(decodes))
+        self.law.cost(load, &self.law.kernel(load)).with_interval(self.bar(decodes))
     }
 
     /// Cost of a flat batch.
@@ -63,7 +60,7 @@ impl AttentionOp {
         }
         let decodes = batch.runs().iter().all(|(_, request)| request.query_tokens == 1);
         let (load, kernel) = self.law.ragged(&self.shape, batch.runs());
-        self.law.cost(&load, &kernel).with_interval(self.interval(decodes))
+        self.law.cost(&load, &kernel).with_interval(self.bar(decodes))
     }
 
     /// Cost of `count` equal requests.

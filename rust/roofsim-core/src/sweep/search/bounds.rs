@@ -206,7 +206,7 @@ impl<'a> Prospect<'a> {
             for (entry, load) in entries {
                 corner.cost.add(entry.count as f64, &entry.op.cost(&load.times(batch as f64), query == 1));
             }
-            corner.cost = corner.cost.with_joint_interval(deployment.step.correlation(query == 1));
+            corner.cost = corner.cost.with_joint_interval(deployment.step.joint(query == 1));
             corner.time_s = corner.cost.time_s;
         } else {
             corner.time_s = self.rows_s(deployment, batch, query);
