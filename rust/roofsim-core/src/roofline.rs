@@ -118,14 +118,15 @@ impl OpCost {
 
     /// Closes a sum of operations: its interval from theirs, whose errors have this correlation with each other.
     ///
-    /// The half-width is `scale sqrt((1 - rho) sum(b^2) + rho sum(b)^2)`: the root of the sum of squares where errors
-    /// are independent, the plain sum where all err together. Runs of one operation err alike and count as one. Neither
-    /// end falls when those of the operations do not: no half-width grows faster than the sum of theirs.
+    /// The half-width is `share t + scale sqrt((1 - rho) sum(b^2) + rho sum(b)^2)`: the root of the sum of squares where
+    /// errors are independent, the plain sum where all err together. Runs of one operation err alike and count as one.
+    /// Neither end falls when those of the operations do not: the root grows no faster than the sum of their halves.
     #[must_use]
     pub fn with_joint_interval(mut self, joint: Joint) -> Self {
-        let Joint { correlation, scale } = joint;
-        let half_width =
-            |squares: f64, sum: f64| scale * ((1.0 - correlation) * squares + correlation * sum * sum).sqrt();
+        let Joint { correlation, scale, share } = joint;
+        let half_width = |squares: f64, sum: f64| {
+            share * self.time_s + scale * ((1.0 - correlation) * squares + correlation * sum * sum).sqrt()
+        };
         let below = half_width(self.below_squares, larger(self.time_s - self.time_low_s, 0.0));
         let above = half_width(self.above_squares, larger(self.time_high_s - self.time_s, 0.0));
         self.time_low_s = larger(self.time_s - below, smaller(self.ideal_s, self.time_s));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use super::law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw};
-use super::{Calibration, Interval, Intervals, Provenance};
+use super::{Calibration, Interval, Intervals, Joint, Provenance};
 use crate::format::ComputeDType;
 use crate::hardware::Accelerator;
 
@@ -122,10 +122,10 @@ pub(super) fn assumed() -> Calibration {
         power: None,
         intervals: Intervals {
             coverage: 0.8,
-            decode_correlation: 0.5,
-            prefill_correlation: 0.5,
-            decode_scale: 1.0,
-            prefill_scale: 1.0,
+            decode_step: Joint::correlated(0.5),
+            prefill_step: Joint::correlated(0.5),
+            moe_decode_step: None,
+            moe_prefill_step: None,
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::symmetric(0.09))]),
             decode_attention: Interval::symmetric(0.08),
             prefill_attention: Interval::symmetric(0.08),
@@ -177,13 +177,7 @@ fn borrowed(accelerator: &Accelerator, from: &Calibration, widening: f64, note: 
         name: format!("{}/{}/borrowed", accelerator.name, from.kernel_library),
         power: None,
         // What is wrong with borrowed constants is wrong in every operation alike.
-        intervals: Intervals {
-            decode_correlation: 1.0,
-            prefill_correlation: 1.0,
-            decode_scale: 1.0,
-            prefill_scale: 1.0,
-            ..from.intervals.clone().widened(widening)
-        },
+        intervals: from.intervals.clone().borrowed(widening),
         provenance: Provenance {
             basis: "borrowed".to_owned(),
             num_points: 0,

@@ -307,13 +307,73 @@ impl MeasuredRange {
     }
 }
 
-/// How the errors of a step's operations join.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How the half-widths of a step's operations make its own. A file may give the correlation alone, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenJoint", into = "WrittenJoint")]
 pub struct Joint {
     /// Correlation of the errors of different operations: 0 where they cancel, 1 where all err together.
     pub correlation: f64,
     /// Share of the joint half-width that remains: constants fitted to whole steps take the common error away.
     pub scale: f64,
+    /// Share of the step's time that is added: what goes wrong in a step and not in its operations.
+    pub share: f64,
+}
+
+/// A joint in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenJoint {
+    Correlation(f64),
+    Parts(JointParts),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JointParts {
+    correlation: f64,
+    scale: f64,
+    share: f64,
+}
+
+impl From<WrittenJoint> for Joint {
+    fn from(written: WrittenJoint) -> Self {
+        match written {
+            WrittenJoint::Correlation(correlation) => Self::correlated(correlation),
+            WrittenJoint::Parts(JointParts { correlation, scale, share }) => Self { correlation, scale, share },
+        }
+    }
+}
+
+impl From<Joint> for WrittenJoint {
+    fn from(joint: Joint) -> Self {
+        let Joint { correlation, scale, share } = joint;
+        if joint == Joint::correlated(correlation) {
+            Self::Correlation(correlation)
+        } else {
+            Self::Parts(JointParts { correlation, scale, share })
+        }
+    }
+}
+
+impl Joint {
+    /// Correlated, and nothing else.
+    pub const fn correlated(correlation: f64) -> Self {
+        Self { correlation, scale: 1.0, share: 0.0 }
+    }
+
+    fn check(&self, field: &str) -> Result<()> {
+        for (name, value) in [("correlation", self.correlation), ("scale", self.scale), ("share", self.share)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::spec(format!("{field}.{name}"), value, "must be between 0 and 1"));
+            }
+        }
+        let sum = self.scale + self.share;
+        if sum > 1.0 {
+            let rule = "scale and share must add up to at most 1: the lower end would not rise with the time";
+            return Err(Error::spec(field, sum, rule));
+        }
+        Ok(())
+    }
 }
 
 /// The bar of an operand type; one that was not measured has twice the widest bar of those that were.
@@ -332,18 +392,18 @@ fn of_dtype(bars: &BTreeMap<ComputeDType, Interval>, dtype: ComputeDType) -> Int
 pub struct Intervals {
     /// Stated coverage, 0.8 for 80%.
     pub coverage: f64,
-    /// Correlation of the errors of different operations of a step of decodes alone: 0 where they cancel, 1 where all err
-    /// together.
-    pub decode_correlation: f64,
+    /// How the errors of the operations of a step of decodes alone join.
+    #[serde(alias = "decode_correlation")]
+    pub decode_step: Joint,
     /// The same for steps with prefill in them.
-    pub prefill_correlation: f64,
-    /// Share of the joint half-width that remains in steps of decodes alone: constants fitted to whole steps take the
-    /// error away that their operations have in common.
-    #[serde(default = "whole", skip_serializing_if = "is_whole")]
-    pub decode_scale: f64,
+    #[serde(alias = "prefill_correlation")]
+    pub prefill_step: Joint,
+    /// Decodes of models with routed experts; as the others where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moe_decode_step: Option<Joint>,
     /// The same for steps with prefill in them.
-    #[serde(default = "whole", skip_serializing_if = "is_whole")]
-    pub prefill_scale: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moe_prefill_step: Option<Joint>,
     /// GEMM per operand type; a type that is not listed has twice the widest bar of those that are.
     pub gemm: BTreeMap<ComputeDType, Interval>,
     /// Attention of one new row a request.
@@ -358,24 +418,15 @@ pub struct Intervals {
     pub collective: Interval,
 }
 
-const fn whole() -> f64 {
-    1.0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_whole(x: &f64) -> bool {
-    *x == whole()
-}
-
 impl Intervals {
     /// Of a bound.
     pub fn none() -> Self {
         Self {
             coverage: 1.0,
-            decode_correlation: 1.0,
-            prefill_correlation: 1.0,
-            decode_scale: 1.0,
-            prefill_scale: 1.0,
+            decode_step: Joint::correlated(1.0),
+            prefill_step: Joint::correlated(1.0),
+            moe_decode_step: None,
+            moe_prefill_step: None,
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::NONE)]),
             decode_attention: Interval::NONE,
             prefill_attention: Interval::NONE,
@@ -395,18 +446,18 @@ impl Intervals {
         of_dtype(&self.grouped_gemm, dtype)
     }
 
-    /// How the errors of a step's operations join, for decodes alone or not.
-    pub const fn joint(&self, decodes: bool) -> Joint {
-        if decodes {
-            Joint { correlation: self.decode_correlation, scale: self.decode_scale }
-        } else {
-            Joint { correlation: self.prefill_correlation, scale: self.prefill_scale }
-        }
+    /// How the errors of a step's operations join, for decodes alone or not, with routed experts or without.
+    pub fn joint(&self, decodes: bool, experts: bool) -> Joint {
+        let (plain, moe) =
+            if decodes { (self.decode_step, self.moe_decode_step) } else { (self.prefill_step, self.moe_prefill_step) };
+        moe.filter(|_| experts).unwrap_or(plain)
     }
 
-    /// All bars `factor` times as wide: what a device gets that borrows from another.
+    /// All bars `factor` times as wide and all errors alike: what a device gets that borrows from another.
     #[must_use]
-    pub fn widened(mut self, factor: f64) -> Self {
+    pub fn borrowed(mut self, factor: f64) -> Self {
+        (self.decode_step, self.prefill_step) = (Joint::correlated(1.0), Joint::correlated(1.0));
+        (self.moe_decode_step, self.moe_prefill_step) = (None, None);
         for interval in self.gemm.values_mut().chain(self.grouped_gemm.values_mut()) {
             *interval = interval.widened(factor);
         }
@@ -420,16 +471,16 @@ impl Intervals {
 
     /// Refuses bars that no prediction could have.
     pub(super) fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("coverage", self.coverage),
-            ("decode_correlation", self.decode_correlation),
-            ("prefill_correlation", self.prefill_correlation),
-            ("decode_scale", self.decode_scale),
-            ("prefill_scale", self.prefill_scale),
+        if !(0.0..=1.0).contains(&self.coverage) {
+            return Err(Error::spec("intervals.coverage", self.coverage, "must be between 0 and 1"));
+        }
+        for (name, joint) in [
+            ("decode_step", Some(self.decode_step)),
+            ("prefill_step", Some(self.prefill_step)),
+            ("moe_decode_step", self.moe_decode_step),
+            ("moe_prefill_step", self.moe_prefill_step),
         ] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::spec(format!("intervals.{name}"), value, "must be between 0 and 1"));
-            }
+            joint.map_or(Ok(()), |joint| joint.check(&format!("intervals.{name}")))?;
         }
         for (class, bars) in [("gemm", &self.gemm), ("grouped_gemm", &self.grouped_gemm)] {
             for (dtype, interval) in bars {
@@ -443,5 +494,66 @@ impl Intervals {
             ("collective", self.collective),
         ];
         named.into_iter().try_for_each(|(name, interval)| interval.check(&format!("intervals.{name}"), false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(text: &str) -> Option<Interval> {
+        serde_json::from_str(text).ok()
+    }
+
+    #[test]
+    fn a_width_is_a_share_or_parts_and_is_written_as_short_as_it_was() {
+        for text in [
+            r#"{"below":0.1,"above":0.2}"#,
+            r#"{"below":{"share":0.1,"excess":0.2},"above":{"share":0.1,"overlap":0.3,"fixed_s":1e-6,"narrow":0.1}}"#,
+        ] {
+            let read = interval(text);
+            assert!(read.is_some_and(|read| read.check("bar", true).is_ok()));
+            assert_eq!(read.and_then(|read| serde_json::to_string(&read).ok()).as_deref(), Some(text));
+        }
+        assert!(interval(r#"{"below":{"shares":0.1},"above":0.2}"#).is_none());
+    }
+
+    #[test]
+    fn parts_that_would_break_a_law_are_refused_by_name() {
+        for (text, is_matrix, field) in [
+            (r#"{"below":{"overlap":0.1},"above":0.0}"#, true, "bar.below.overlap"),
+            (r#"{"below":0.0,"above":{"excess":0.1}}"#, true, "bar.above.excess"),
+            (r#"{"below":0.0,"above":{"narrow":0.1}}"#, false, "bar.above.narrow"),
+            (r#"{"below":-0.1,"above":0.0}"#, true, "bar.below.share"),
+            (r#"{"below":{"share":0.6,"excess":0.6},"above":0.0}"#, true, "bar.below"),
+        ] {
+            let error = interval(text).map(|read| read.check("bar", is_matrix));
+            assert!(format!("{error:?}").contains(&format!("{field:?}")), "{error:?}");
+        }
+    }
+
+    /// Sizes that grow, some of them by nothing, with times that are flat now and then.
+    #[test]
+    fn neither_end_falls_when_an_operation_grows() {
+        let range = Some(MeasuredRange { flops: [1e6, 1e12], bytes: [1e5, 1e9] });
+        let below = Width { share: 0.1, excess: 0.15, fixed_s: 1e-6, unaligned: 0.05, narrow: 0.1, overlap: 0.0 };
+        let above = Width { share: 0.1, overlap: 0.4, fixed_s: 1e-6, unaligned: 0.05, narrow: 0.1, excess: 0.0 };
+        for factor in [1.0, 2.0, 4.0, 40.0] {
+            let bar = Interval { below, above, range }.widened(factor).bar(1e-15, 3e-13, Some((100, 4096)));
+            let mut last = (0.0, 0.0);
+            for step in 0..4000 {
+                let flops = 1e3 * 1.01_f64.powi(step);
+                let bytes = 1e3 + 0.01 * flops;
+                let (peak_compute_s, memory_s) = (flops * 1e-15, bytes * 3e-13);
+                let ideal_s = larger(peak_compute_s, memory_s);
+                // Flat over stretches of 20 sizes, never below the roofline.
+                let wave = 1e3 * 1.01_f64.powi(20 * (step / 20 + 1));
+                let time_s = 2e-6 + 1.2 * larger(wave * 1e-15, (1e3 + 0.01 * wave) * 3e-13);
+                let ends = bar.around(&OpSizes { time_s, ideal_s, peak_compute_s, flops, bytes });
+                assert!(ideal_s <= ends.0 && ends.0 <= time_s && time_s <= ends.1);
+                assert!(ends.0 >= last.0 * (1.0 - 1e-12) && ends.1 >= last.1 * (1.0 - 1e-12), "{step} {ends:?}");
+                last = ends;
+            }
+        }
     }
 }

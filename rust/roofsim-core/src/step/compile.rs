@@ -52,12 +52,13 @@ impl CompiledStep {
         builder.stage_boundaries()?;
         builder.head()?;
         builder.slowdown();
+        let experts = builder.row_ops.iter().any(|entry| matches!(entry.op, RowOp::GroupedGemm(_)));
         Ok(Self {
             row_ops: builder.row_ops,
             attention: builder.attention,
             engine,
             seconds_per_byte: machine.seconds_per_byte,
-            joints: [true, false].map(|decodes| machine.calibration.intervals.joint(decodes)),
+            joints: [true, false].map(|decodes| machine.calibration.intervals.joint(decodes, experts)),
         })
     }
 }
