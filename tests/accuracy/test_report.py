@@ -70,20 +70,23 @@ def test_bars_hold_what_they_state_on_unseen_shapes(devices):
                 assert 0.75 <= each.coverage <= 0.88, (device.device, each.name, each.coverage)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "prefill_step.bf16",
-        pytest.param(
-            "decode_step.bf16",
-            marks=pytest.mark.xfail(strict=True, reason="independent errors of operations still make too wide a bar"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["prefill_step.bf16", "decode_step.bf16"])
 def test_bars_of_whole_steps_hold_what_they_state_on_unseen_models(devices, name):
     for device in devices:
         each = next(each for each in device.classes if each.name == name)
         assert 0.75 <= each.coverage <= 0.88, (device.device, each.coverage)
+        for kind in ("dense", "moe"):
+            part = next(part for part in each.parts if part.name == f"{kind} models")
+            assert 0.75 <= part.coverage <= 0.88, (device.device, kind, part.coverage)
+
+
+@pytest.mark.parametrize("name", ["gemm.bf16", "gemm.fp8"])
+def test_bars_hold_what_they_state_of_random_shapes_and_of_those_of_models_alike(devices, name):
+    for device in devices:
+        each = next(each for each in device.classes if each.name == name)
+        assert [part.name for part in each.parts] == ["model shapes", "random shapes"]
+        for part in each.parts:
+            assert 0.75 <= part.coverage <= 0.88, (device.device, part.name, part.coverage)
 
 
 @pytest.mark.parametrize(
