@@ -35,7 +35,7 @@ impl AttentionOp {
         let intervals = &machine.calibration.intervals;
         let bar = |interval: &Interval| interval.bar(law.seconds_per_flop, machine.seconds_per_byte, None);
         let (decode_bar, prefill_bar) = (bar(&intervals.decode_attention), bar(&intervals.prefill_attention));
-        Ok(Self { law, decode_bar, prefill_bar, shape })
+        Ok(Self { shape, law, decode_bar, prefill_bar })
     }
 
     /// What one request adds to a batch.
