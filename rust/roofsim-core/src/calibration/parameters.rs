@@ -202,6 +202,10 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     parameter("attention", "kernels", "latent_e_c", "1", Efficiency, "latent attention, absorbed: compute efficiency"),
     parameter("attention", "kernels", "latent_t0_s", "s", NonNegative, "latent attention: fixed time of its launches"),
+    parameter("grouped_gemm", "smooth", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("grouped_gemm", "smooth", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("grouped_gemm", "smooth", "e_c", "1", Efficiency, "compute efficiency"),
+    parameter("grouped_gemm", "smooth", "exposed", "1", Fraction, "share of the shorter part that is not hidden"),
     parameter("grouped_gemm", "tiled", "t0_s", "s", NonNegative, "fixed time"),
     parameter("grouped_gemm", "tiled", "e_m", "1", Efficiency, "memory efficiency"),
     parameter(
@@ -218,6 +222,7 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("grouped_gemm", "tiled", "exposed", "1", Fraction, "share of the shorter part that is not hidden"),
     parameter("elementwise", "launched", "launch_s", "s", NonNegative, "time of one kernel inside a captured graph"),
     parameter("elementwise", "launched", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("elementwise", "launched", "reduce_s", "s", NonNegative, "time in which a row of 4096 elements is reduced"),
     parameter("collective", "alpha_beta", "t0_s", "s", NonNegative, "fixed time"),
     parameter("collective", "alpha_beta", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
     parameter("collective", "alpha_beta", "e_link", "1", Efficiency, "link efficiency"),
