@@ -249,9 +249,7 @@ BAD = calls(
     bytes_text=Bad(lambda: acc().elementwise(read_bytes="1", write_bytes=0), "read_bytes", "'1'"),
     bytes_huge=Bad(lambda: acc().elementwise(read_bytes=1e16, write_bytes=0), "read_bytes"),
     bytes_integer_beyond_float=Bad(lambda: acc().elementwise(read_bytes=10**400, write_bytes=0), "read_bytes"),
-    row_elements_zero=Bad(
-        lambda: acc().elementwise(read_bytes=1, write_bytes=0, row_elements=0), "row_elements", "0"
-    ),
+    row_elements_zero=Bad(lambda: acc().elementwise(read_bytes=1, write_bytes=0, row_elements=0), "row_elements", "0"),
     row_elements_text=Bad(
         lambda: acc().elementwise(read_bytes=1, write_bytes=0, row_elements="8"), "row_elements", "'8'"
     ),
