@@ -1,5 +1,4 @@
-"""Every accelerator of the catalogue with every mixture: predictions stay within sane bounds of the roofline, and compute
-units count only where somebody measured what one does."""
+"""Every accelerator with every mixture: near the roofline; units count only where somebody measured what one does."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ MEASURED_FAMILIES = {rs.Accelerator.load(device).family for device in MEASURED}
 
 
 def deployments(model: rs.Model, device: str) -> list[rs.Deployment]:
-    """Return the deployment under its default calibration and under `ideal`, with weights that the device multiplies."""
+    """Return the deployment by default and under `ideal`, with weights that the device multiplies."""
     acc = rs.Accelerator.load(device)
     for dtype in ("auto", "bf16"):
         try:
