@@ -1,7 +1,8 @@
 """Published tables of kernel latencies as sources of a calibration.
 
 Columns as in NVIDIA's aiconfigurator collections (Apache-2.0): `op_name`, shape columns, `latency_ms` of one call on
-one rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over.
+one rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over,
+except those of NCCL.
 """
 
 from __future__ import annotations
@@ -89,7 +90,59 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-READERS = {"gemm": _gemm, "context_attention": _attention, "generation_attention": _attention}
+def _moe(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    # Uniform routing is what the law describes; experts without a gate are another layer.
+    if row["moe_dtype"] not in DTYPES or row["distribution"] != "balanced" or "nongated" in str(row["kernel_source"]):
+        return None
+    hidden, inner = int(row["hidden_size"]), int(row["inter_size"]) // int(row["moe_tp_size"])
+    experts, chosen, ranks = (int(row[name]) for name in ("num_experts", "topk", "moe_ep_size"))
+    # Of so few experts on a rank the tables do not say how many a batch hits.
+    if experts // ranks < MIN_LOCAL_EXPERTS:
+        return None
+    return {
+        "family": "moe_layer",
+        "dtype": DTYPES[row["moe_dtype"]],
+        "num_tokens": int(row["num_tokens"]),
+        "num_experts": experts,
+        "experts_per_token": chosen,
+        "expert_ranks": ranks,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "shape_group": f"({experts},{chosen},{ranks},{hidden},{inner})",
+    }
+
+
+def _collective(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a row of NCCL, or of an engine's own all-reduce: sizes are in elements."""
+    library = row.get("src_backend") == NCCL
+    kind = COLLECTIVES[str(row["op_name"])]
+    size = int(row["message_size"]) * ELEMENT_BYTES[row["nccl_dtype" if library else "allreduce_dtype"]]
+    return {
+        "family": "collective" if library else "direct_all_reduce",
+        "dtype": kind if library else "bf16",
+        "num_bytes": size,
+        "num_devices": int(row["num_gpus"]),
+        "shape_group": f"{kind} {size}",
+    }
+
+
+NCCL = "nccl"
+"""Engine name of the tables for NVIDIA's collectives, which every engine uses."""
+COLLECTIVES = {
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "alltoall": "all_to_all",
+    "reduce_scatter": "reduce_scatter",
+}
+ELEMENT_BYTES = {"half": 2, "bfloat16": 2, "int8": 1}
+MIN_LOCAL_EXPERTS = 4
+READERS = {
+    "gemm": _gemm,
+    "context_attention": _attention,
+    "generation_attention": _attention,
+    "moe": _moe,
+    **dict.fromkeys(COLLECTIVES, _collective),
+}
 
 
 def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, note: str = "") -> Source:
@@ -119,11 +172,12 @@ def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, 
         try:
             for record in _records(Path(path)):
                 read = READERS.get(str(record.get("op_name")))
-                if read is None or record.get("src_backend") != engine:
+                if read is None or record.get("src_backend") not in (engine, NCCL):
                     continue
                 shape = read(record)
                 if shape is not None:
-                    versions.add(str(record.get("version")))
+                    if record["src_backend"] == engine:
+                        versions.add(str(record.get("version")))
                     identity = repr(sorted(shape.items()))
                     seconds = 1e-3 * float(record["latency_ms"])
                     origin = {"point_id": identity, "backend": str(record.get("kernel_source")), "error": None}

@@ -15,7 +15,7 @@ from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
 from roofsim.calibrate.fit import Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.joint import join
-from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
+from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, drop_off_link, drop_suspect, drop_warm, observe
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import StepObservations, observe_steps
@@ -31,8 +31,30 @@ Progress = Callable[[str], object]
 STEP_PREFIXES = ("step.",)
 """What whole steps determine: what operations do inside a step that they do not do alone."""
 SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
-BY_DTYPE = ("gemm", "grouped_gemm")
-"""Classes with an error bar of their own for each operand type."""
+BY_DTYPE = {"gemm": ("gemm",), "grouped_gemm": ("grouped_gemm", "moe_layer")}
+"""Bars of their own for each operand type, and the classes that determine them."""
+POOLED = {
+    "decode_attention": ("decode_attention",),
+    "prefill_attention": ("prefill_attention",),
+    "elementwise": ("elementwise",),
+    "collective": ("collective", "direct_all_reduce"),
+}
+"""Bars of all operand types together."""
+COLLECTIVES = ("collective", "direct_all_reduce")
+PIPELINED = {
+    "law": "pipelined",
+    "t0_s": 6e-6,
+    "hop_s": 1e-6,
+    "e_link": 0.85,
+    "own": 0.4,
+    "pipe_s": 15e-6,
+    "e_switch": 0.5,
+}
+"""Where fits of a collective library start."""
+DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
+"""Where fits of an engine's own all-reduce start."""
+SWITCH_REDUCES = ("hopper", "blackwell")
+"""Families whose NVLink switch reduces (NVLS)."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 
@@ -101,6 +123,9 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
         (("decode_attention", "prefill_attention"), "attention."),
         (("grouped_gemm",), "grouped_gemm."),
         (("elementwise",), "elementwise."),
+        (("moe_layer",), "grouped_gemm."),
+        (("collective",), "collective."),
+        (("direct_all_reduce",), "direct_all_reduce."),
     ):
         members = [one for one in observed if one.family in families]
         if members:
@@ -111,10 +136,23 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
 def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Accelerator:
     """Return the device under assumed constants, with a GEMM law for every operand type observed."""
     tree = json.loads(Calibration.assumed().to_json())
+    families = {one.family for one in observed}
+    if "collective" in families:
+        tree["collective"] = dict(PIPELINED)
+        if accelerator.family not in SWITCH_REDUCES:
+            tree["collective"]["e_switch"] = 0.0
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
     return accelerator.with_calibration(tree)
+
+
+def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> Accelerator:
+    """Return the device with an engine's own all-reduce where that is fitted next; the library was fitted without."""
+    if all(one.family != "direct_all_reduce" for one in members):
+        return accelerator
+    tree = json.loads(accelerator.calibration.to_json())
+    return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
 
 
 def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
@@ -126,17 +164,28 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
             skipped.append(f"{one.name}: {len(one)} points, fewer than {MIN_POINTS}")
             continue
         try:
-            kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
+            cost = costs(bound, one)
+            ideal_s = cost["ideal_s"]
         except UnsupportedError as error:
             skipped.append(f"{one.name}: {error}")
+            continue
+        if one.family in COLLECTIVES:
+            one, ideal_s = drop_off_link(one, ideal_s)
+        else:
+            one, ideal_s = drop_warm(one, ideal_s, cost["bytes"], accelerator)
+            one, ideal_s = drop_suspect(one, ideal_s)
+        kept.append(drop_below_ideal(one, ideal_s))
     return kept, skipped
 
 
-def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
-    """Return constants that no class determines: latent attention's, and quantising, which torch's GEMMs leave out."""
+def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
+    """Return constants that no class determines: of latent attention, of quantising, which torch's GEMMs leave out, of
+    experts in formats that were not measured, of switches that do not reduce."""
     bare = kernel_library == "torch"
-    quantise = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
-    return ["attention.latent_e_c", "attention.latent_t0_s", *quantise]
+    held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    if accelerator.family not in SWITCH_REDUCES:
+        held.append("collective.e_switch")
+    return ["attention.latent_e_c", "attention.latent_t0_s", *held]
 
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
@@ -144,7 +193,7 @@ def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tupl
     fitted = starting(accelerator, observed)
     constants: list[Constant] = []
     for members, prefixes in _laws(observed):
-        result = fit(fitted, members, prefixes)
+        result = fit(with_own_law(fitted, members), members, prefixes)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     steps = [one for one in observed if isinstance(one, StepObservations)]
     if steps:
@@ -185,11 +234,11 @@ def calibrate(
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
     fitted = starting(accelerator, observed)
     constants: list[Constant] = []
-    held = _held(source.kernel_library, observed)
+    held = _held(accelerator, source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(fitted, members, prefixes, fixed=held)
+        law = fit(with_own_law(fitted, members), members, prefixes, fixed=held)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
             residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
@@ -308,19 +357,22 @@ def _result(
     unseen_s = one.measured_s / np.exp(residual)
     ideal_ratio = cost["ideal_s"] / unseen_s
     own, coverage = honest_bar(residual, fold, ideal_ratio)
-    interval = {**own, "range": measured_range(cost["flops"], cost["bytes"])}
+    # Collectives move bytes over links, which the range of a class does not count.
+    measured = {} if one.family in COLLECTIVES else {"range": measured_range(cost["flops"], cost["bytes"])}
+    interval = {**own, **measured}
     return _scored(one, cost, unseen_s, interval, coverage)
 
 
-def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | None:
-    """Return one bar for all operand types of a class: the wider end of each, the joint range."""
-    own = [result.interval for result in results if result.observed.family == family]
-    if not own:
+def _pooled(intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return one bar for several: the wider end of each, the joint range."""
+    if not intervals:
         return None
-    ranges = [one["range"] for one in own]
+    bar = {end: max(one[end] for one in intervals) for end in ("below", "above")}
+    ranges = [one["range"] for one in intervals if "range" in one]
+    if not ranges:
+        return bar
     return {
-        "below": max(one["below"] for one in own),
-        "above": max(one["above"] for one in own),
+        **bar,
         "range": {key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")},
     }
 
@@ -340,12 +392,11 @@ def _tree(
     tree["power"] = steady_power(accelerator, source.rows)
     bars = tree["intervals"]
     bars["coverage"] = COVERAGE
-    for family in CLASSES:
-        if family in BY_DTYPE:
-            own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family == family}
-            bars[family] = own or bars[family]
-        else:
-            bars[family] = _pooled(results, family) or bars[family]
+    for name, families in BY_DTYPE.items():
+        own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family in families}
+        bars[name] = own or bars[name]
+    for name, families in POOLED.items():
+        bars[name] = _pooled([r.interval for r in results if r.observed.family in families]) or bars[name]
     tree["name"] = f"{accelerator.name}/{source.kernel_library}"
     tree["kernel_library"] = source.kernel_library
     return tree
@@ -356,7 +407,8 @@ def _finish(
 ) -> Calibration:
     """Add the provenance."""
     measured = {result.observed.family for result in results}
-    assumed = [family for family in (*CLASSES, "collective") if family not in measured]
+    classes = {**{name: (name,) for name in CLASSES[:4]}, **BY_DTYPE, **POOLED}
+    assumed = [name for name, families in classes.items() if not measured.intersection(families)]
     note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
     provenance = {
         "basis": "measured",

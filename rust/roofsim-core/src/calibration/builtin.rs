@@ -46,6 +46,7 @@ pub(super) fn ideal() -> Calibration {
         grouped_gemm: GroupedGemmLaw::Roofline,
         elementwise: ElementwiseLaw::Roofline,
         collective: CollectiveLaw::Roofline,
+        direct_all_reduce: None,
         step: StepLaw::IDEAL,
         power: None,
         intervals: Intervals::none(),
@@ -111,6 +112,7 @@ pub(super) fn assumed() -> Calibration {
         grouped_gemm: ASSUMED_EXPERTS,
         elementwise: ElementwiseLaw::Launched { launch_s: 2.1 * US, e_m: 0.85 },
         collective: CollectiveLaw::AlphaBeta { t0_s: 6.0 * US, hop_s: 0.5 * US, e_link: 0.75 },
+        direct_all_reduce: None,
         step: StepLaw {
             compute_rate: 0.97,
             memory_rate: 0.97,

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use interval::{Interval, Intervals, MeasuredRange};
-pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4};
+pub use law::{
+    AttentionLaw, CollectiveLaw, DirectAllReduceLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4,
+};
 
 pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
 pub use power::{Power, SteadyLoad};
@@ -40,6 +42,9 @@ pub struct Calibration {
     pub elementwise: ElementwiseLaw,
     /// Collectives.
     pub collective: CollectiveLaw,
+    /// The engine's own all-reduce: the faster of it and the library's counts. Absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_all_reduce: Option<DirectAllReduceLaw>,
     /// What operations do inside a step.
     pub step: StepLaw,
     /// Powers of the device; absent where nobody measured them.
