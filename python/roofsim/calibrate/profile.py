@@ -12,7 +12,7 @@ import numpy as np
 from roofsim import Accelerator, Calibration
 from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
 from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
-from roofsim.calibrate.fit import Constant, fit
+from roofsim.calibrate.fit import STARTS, Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.joint import join
 from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, drop_off_link, drop_suspect, drop_warm, observe
@@ -53,6 +53,8 @@ PIPELINED = {
 """Where fits of a collective library start."""
 DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
+NARROW = "fp8"
+"""Operand type whose attention kernels are fitted apart."""
 SWITCH_REDUCES = ("hopper", "blackwell")
 """Families whose NVLink switch reduces (NVLS)."""
 MIN_POINTS = 24
@@ -128,8 +130,12 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
         (("direct_all_reduce",), "direct_all_reduce."),
     ):
         members = [one for one in observed if one.family in families]
-        if members:
-            laws.append((members, [prefix]))
+        narrow = [one for one in members if prefix == "attention." and one.dtype == NARROW]
+        wide = [one for one in members if one not in narrow]
+        # Operands of 8 bits have kernels of their own.
+        for own, path in ((wide, prefix), (narrow, f"attention_by_dtype.{NARROW}.")):
+            if own:
+                laws.append((own, [path]))
     return laws
 
 
@@ -148,11 +154,16 @@ def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Acce
 
 
 def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> Accelerator:
-    """Return the device with an engine's own all-reduce where that is fitted next; the library was fitted without."""
-    if all(one.family != "direct_all_reduce" for one in members):
-        return accelerator
+    """Return the device with a law of its own for what is fitted next: an engine's all-reduce, narrow attention.
+
+    The library's collectives are fitted without the former; the latter starts from the constants of the wide one.
+    """
     tree = json.loads(accelerator.calibration.to_json())
-    return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
+    if all(one.family == "direct_all_reduce" for one in members):
+        return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
+    if all("attention" in one.family and one.dtype == NARROW for one in members):
+        return accelerator.with_calibration({**tree, "attention_by_dtype": {NARROW: tree["attention"]}})
+    return accelerator
 
 
 def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
@@ -185,7 +196,8 @@ def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Obse
     held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
     if accelerator.family not in SWITCH_REDUCES:
         held.append("collective.e_switch")
-    return ["attention.latent_e_c", "attention.latent_t0_s", *held]
+    latent = [f"{law}.latent_{name}" for law in ("attention", f"attention_by_dtype.{NARROW}") for name in ("e_c", "t0_s")]
+    return [*latent, *held]
 
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
@@ -203,7 +215,13 @@ def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tupl
 
 
 def calibrate(
-    accelerator: Accelerator, source: Source, *, progress: Progress | None = None, cross_validate: bool = True
+    accelerator: Accelerator,
+    source: Source,
+    *,
+    progress: Progress | None = None,
+    cross_validate: bool = True,
+    collectives: Calibration | None = None,
+    starts: int = STARTS,
 ) -> Profile:
     """Fit a device's laws to measurements.
 
@@ -217,6 +235,10 @@ def calibrate(
         Called with a line of text before each class.
     cross_validate
         Leave shapes out to learn errors and bars; without it bars come from the fit's own residuals.
+    collectives
+        Calibration whose collective library is taken over, for rows of one device, which say nothing of links.
+    starts
+        Starts of the optimiser for each class of operations.
 
     Returns
     -------
@@ -238,7 +260,7 @@ def calibrate(
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(with_own_law(fitted, members), members, prefixes, fixed=held)
+        law = fit(with_own_law(fitted, members), members, prefixes, fixed=held, starts=starts)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
             residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
@@ -249,6 +271,7 @@ def calibrate(
         for one, residual, fold in zip(members, residuals, folds, strict=True):
             results.append(_result(fitted, one, residual, fold))
     tree = _tree(accelerator, fitted, source, results)
+    borrowed = _take_collectives(tree, collectives) if collectives is not None else {}
     steps, lost_steps = _steps(accelerator, source.rows)
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
@@ -274,7 +297,7 @@ def calibrate(
         stepped = _load(accelerator, tree)
         for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
             results.append(_step_result(stepped, one, unseen_s, share))
-    calibration = _finish(accelerator, tree, source, results)
+    calibration = _finish(accelerator, tree, source, results, borrowed)
     return Profile(
         calibration,
         accelerator.with_calibration(calibration),
@@ -402,11 +425,27 @@ def _tree(
     return tree
 
 
+def _take_collectives(tree: dict[str, Any], other: Calibration) -> dict[str, Any]:
+    """Put another calibration's collective library and its bar into the tree; return its errors by class."""
+    theirs = json.loads(other.to_json())
+    errors = {name: one for name, one in theirs["provenance"]["errors"].items() if name.startswith("collective.")}
+    if not errors:
+        raise SpecError("collectives", other.name, "must be a calibration whose collectives were measured")
+    tree["collective"] = theirs["collective"]
+    tree["intervals"]["collective"] = theirs["intervals"]["collective"]
+    return errors
+
+
 def _finish(
-    accelerator: Accelerator, tree: dict[str, Any], source: Source, results: Sequence[ClassResult]
+    accelerator: Accelerator,
+    tree: dict[str, Any],
+    source: Source,
+    results: Sequence[ClassResult],
+    borrowed: Mapping[str, Any],
 ) -> Calibration:
     """Add the provenance."""
-    measured = {result.observed.family for result in results}
+    measured = {result.observed.family for result in results} | ({"collective"} if borrowed else set())
+    taken = "collectives: NCCL as published kernel tables have it" if borrowed else ""
     classes = {**{name: (name,) for name in CLASSES[:4]}, **BY_DTYPE, **POOLED}
     assumed = [name for name, families in classes.items() if not measured.intersection(families)]
     note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
@@ -419,8 +458,8 @@ def _finish(
         "software": source.software,
         "date": source.date,
         "num_points": sum(len(result.observed) for result in results),
-        "errors": {result.name: _errors(result) for result in results},
-        "note": "; ".join(part for part in (source.note, note) if part),
+        "errors": {**{result.name: _errors(result) for result in results}, **borrowed},
+        "note": "; ".join(part for part in (source.note, taken, note) if part),
     }
     return Calibration.load(_rounded({**tree, "provenance": provenance}))
 

@@ -36,6 +36,9 @@ pub struct Calibration {
     pub gemm: BTreeMap<ComputeDType, GemmLaw>,
     /// Attention.
     pub attention: AttentionLaw,
+    /// Attention in operand types whose kernels are others than those of `attention`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attention_by_dtype: BTreeMap<ComputeDType, AttentionLaw>,
     /// Grouped GEMM.
     pub grouped_gemm: GroupedGemmLaw,
     /// Element-wise.
@@ -82,6 +85,11 @@ impl Calibration {
     /// True for the bare roofline.
     pub fn is_ideal(&self) -> bool {
         self.provenance.basis == "ideal"
+    }
+
+    /// The law of attention in one operand type.
+    pub fn attention_law(&self, dtype: ComputeDType) -> AttentionLaw {
+        self.attention_by_dtype.get(&dtype).copied().unwrap_or(self.attention)
     }
 
     /// The law for one operand type.

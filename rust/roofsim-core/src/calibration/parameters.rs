@@ -247,9 +247,17 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate of unbroken load over kernels alone"),
 ];
 
-/// Sections of a calibration file that hold laws.
-const LAW_SECTIONS: [&str; 7] =
-    ["gemm", "attention", "grouped_gemm", "elementwise", "collective", "direct_all_reduce", "step"];
+/// Sections of a calibration file that hold laws, and whose laws.
+const LAW_SECTIONS: [(&str, &str); 8] = [
+    ("gemm", "gemm"),
+    ("attention", "attention"),
+    ("attention_by_dtype", "attention"),
+    ("grouped_gemm", "grouped_gemm"),
+    ("elementwise", "elementwise"),
+    ("collective", "collective"),
+    ("direct_all_reduce", "direct_all_reduce"),
+    ("step", "step"),
+];
 
 /// One constant of a calibration: where it stands, what it is, its value.
 #[derive(Debug, Clone, PartialEq)]
@@ -269,9 +277,9 @@ impl Calibration {
     pub fn constants(&self) -> Result<Vec<Constant>> {
         let tree = self.tree();
         let mut found = Vec::new();
-        for section in LAW_SECTIONS {
+        for (section, class) in LAW_SECTIONS {
             if let Some(node) = tree.get(section) {
-                collect(section, "", section.to_owned(), node, &mut found)?;
+                collect(class, "", section.to_owned(), node, &mut found)?;
             }
         }
         Ok(found)
