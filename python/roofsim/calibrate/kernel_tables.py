@@ -25,7 +25,9 @@ __all__ = ["ENGINES", "read_kernel_tables"]
 ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
 """Engine names of the tables, and of the kernel library in a calibration's name."""
 MAX_POINTS = 400
-"""Shapes a class that are kept: more change no constant, and every one costs time in every fit."""
+"""Shapes a class that are kept: every one costs time in every fit."""
+MAX_ATTENTION_POINTS = 200
+"""Of attention, whose classes share their constants."""
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
 WIDE = ("bfloat16", "float16")
@@ -73,7 +75,10 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep at most `MAX_POINTS` shapes a class, spread evenly over groups in the order of a hash of the shape."""
+    """Keep at most `MAX_POINTS` shapes a class, of attention fewer.
+
+    They are spread evenly over groups, in the order of a hash of the shape.
+    """
     fastest: dict[str, dict[str, Any]] = {}
     for row in rows:
         key = row["point_id"]
@@ -86,8 +91,9 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     for groups in classes.values():
         turns = itertools.zip_longest(*groups.values())
-        every = (row for turn in turns for row in turn if row is not None)
-        kept += itertools.islice(every, MAX_POINTS)
+        every = [row for turn in turns for row in turn if row is not None]
+        most = MAX_ATTENTION_POINTS if every[0]["family"].endswith("attention") else MAX_POINTS
+        kept += every[:most]
     return kept
 
 

@@ -202,9 +202,7 @@ def _gather(
     )
 
 
-def drop_suspect(
-    observed: Observations, ideal_s: NDArray[np.float64]
-) -> tuple[Observations, NDArray[np.float64]]:
+def drop_suspect(observed: Observations, ideal_s: NDArray[np.float64]) -> tuple[Observations, NDArray[np.float64]]:
     """Leave out whole groups of shapes of which more than a tenth beats the bare roofline: the rest is as suspect."""
     below = observed.measured_s < EFFICIENCY_FLOOR * ideal_s
     suspect = np.zeros(len(observed), bool)
@@ -226,9 +224,7 @@ def drop_below_ideal(observed: Observations, ideal_s: NDArray[np.float64]) -> Ob
     return _drop(observed, observed.measured_s < EFFICIENCY_FLOOR * ideal_s, ideal_s, reason)
 
 
-def drop_off_link(
-    observed: Observations, ideal_s: NDArray[np.float64]
-) -> tuple[Observations, NDArray[np.float64]]:
+def drop_off_link(observed: Observations, ideal_s: NDArray[np.float64]) -> tuple[Observations, NDArray[np.float64]]:
     """Leave out the transfers of numbers of devices whose largest message runs at under a fifth of the link.
 
     There the host's own paths are measured, which differ from host to host of one card; latencies stay.

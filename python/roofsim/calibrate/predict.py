@@ -55,7 +55,8 @@ def moe_layer_costs(
     accelerator: Accelerator, columns: dict[str, NDArray[np.uint64]], dtype: str
 ) -> dict[str, NDArray[np.float64]]:
     """Return the costs of routed experts as a whole: gate and up together, the activation, down."""
-    experts = {name: columns[name] for name in ("num_tokens", "num_experts", "experts_per_token", "expert_ranks")}
+    names = ("num_tokens", "num_experts", "experts_per_token", "expert_ranks")
+    experts: dict[str, Any] = {name: columns[name] for name in names}
     hidden, inner = columns["hidden_size"], columns["intermediate_size"]
     up = _core._grouped_gemm_costs(accelerator, **experts, n=2 * inner, k=hidden, dtype=dtype)
     down = _core._grouped_gemm_costs(accelerator, **experts, n=hidden, k=inner, dtype=dtype)

@@ -15,7 +15,16 @@ from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
 from roofsim.calibrate.fit import STARTS, Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.joint import join
-from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, drop_off_link, drop_suspect, drop_warm, observe
+from roofsim.calibrate.observations import (
+    CLASSES,
+    LeftOut,
+    Observations,
+    drop_below_ideal,
+    drop_off_link,
+    drop_suspect,
+    drop_warm,
+    observe,
+)
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import StepObservations, observe_steps
@@ -55,6 +64,8 @@ DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
 NARROW = "fp8"
 """Operand type whose attention kernels are fitted apart."""
+OF_CHUNKS = ("prefix_tile_s", "split_rows_s", "split_e_c")
+"""Constants of attention that chunks behind a cached prefix determine."""
 SWITCH_REDUCES = ("hopper", "blackwell")
 """Families whose NVLink switch reduces (NVLS)."""
 MIN_POINTS = 24
@@ -190,13 +201,24 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
 
 
 def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
-    """Return constants that no class determines: of latent attention, of quantising, which torch's GEMMs leave out, of
-    experts in formats that were not measured, of switches that do not reduce."""
+    """Return constants that no class determines.
+
+    Of latent attention; of quantising, which torch's GEMMs leave out; of experts in formats that were not measured; of
+    switches that do not reduce.
+    """
     bare = kernel_library == "torch"
     held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
     if accelerator.family not in SWITCH_REDUCES:
         held.append("collective.e_switch")
-    latent = [f"{law}.latent_{name}" for law in ("attention", f"attention_by_dtype.{NARROW}") for name in ("e_c", "t0_s")]
+    experts = [one.dtype for one in observed if one.family in BY_DTYPE["grouped_gemm"]]
+    if all(dtype in ("bf16", "fp16", "tf32", "fp32") for dtype in experts):
+        held.append("grouped_gemm.e_c_narrow")
+    attention = [one.columns for one in observed if "attention" in one.family]
+    if not any(np.any((one["query_tokens"] > 1) & (one["query_tokens"] < one["context_tokens"])) for one in attention):
+        held += [f"attention.{name}" for name in OF_CHUNKS]
+    latent = [
+        f"{law}.latent_{name}" for law in ("attention", f"attention_by_dtype.{NARROW}") for name in ("e_c", "t0_s")
+    ]
     return [*latent, *held]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 10
 TABLE_STARTS = 2
-"""Tables hold so many classes that further starts cost minutes; they have changed no error by more than a point."""
+"""Tables hold so many classes that each further start costs minutes."""
 UNITS = {"s": (1e6, "us")}
 
 
@@ -40,7 +40,8 @@ def calibrate(
     collectives: Annotated[
         str | None,
         typer.Option(
-            "--collectives", help="Take the collective library's constants from this calibration: files of one device have none."
+            "--collectives",
+            help="Take the collective library's constants from this calibration: files of one device have none.",
         ),
     ] = None,
     output: Annotated[

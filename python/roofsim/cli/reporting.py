@@ -28,7 +28,9 @@ def report(
     profiles: Annotated[
         str | None,
         typer.Option(
-            "--profiles", help="Page to write (.md): errors of every calibration in the box.", rich_help_panel=shared.OUTPUT
+            "--profiles",
+            help="Page to write (.md): errors of every calibration in the box.",
+            rich_help_panel=shared.OUTPUT,
         ),
     ] = None,
     as_json: shared.JsonOption = False,
