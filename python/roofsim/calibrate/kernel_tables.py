@@ -31,6 +31,8 @@ MAX_ATTENTION_POINTS = 200
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
 WIDE = ("bfloat16", "float16")
+LEAST_PROMPT = 64
+"""Context kernels of the tables run shorter prompts too, which the law prices as packed rows of a decode."""
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 """Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
 
@@ -56,6 +58,11 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if row["attn_dtype"] not in DTYPES or row["kv_cache_dtype"] not in DTYPES or row.get("window_size"):
         return None
     decode = row["op_name"] == "generation_attention"
+    if not decode and query < LEAST_PROMPT:
+        return None
+    # SGLang's prefills of 16-bit queries over an fp8 cache run a kernel of their own, far from the others.
+    if row["src_backend"] == "sglang" and not decode and row["attn_dtype"] != row["kv_cache_dtype"]:
+        return None
     query, step = int(row["isl"]), int(row["step"])
     heads, kv_heads, width = (int(row[name]) for name in ("num_heads", "num_key_value_heads", "head_dim"))
     if heads > MAX_GROUP * (kv_heads or heads):
@@ -105,6 +112,8 @@ def _moe(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     hidden, inner = int(row["hidden_size"]), int(row["inter_size"]) // int(row["moe_tp_size"])
     experts, chosen, ranks = (int(row[name]) for name in ("num_experts", "topk", "moe_ep_size"))
+    if int(row["num_tokens"]) * chosen // ranks * inner > MOST_ACTIVATIONS:
+        return None
     # Of so few experts on a rank the tables do not say how many a batch hits.
     if experts // ranks < MIN_LOCAL_EXPERTS:
         return None
@@ -145,6 +154,8 @@ COLLECTIVES = {
 }
 ELEMENT_BYTES = {"half": 2, "bfloat16": 2, "int8": 1}
 MIN_LOCAL_EXPERTS = 4
+MOST_ACTIVATIONS = 1 << 29
+"""Routed rows times their width, beyond which no step goes."""
 READERS = {
     "gemm": _gemm,
     "context_attention": _attention,
