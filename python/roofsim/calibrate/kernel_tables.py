@@ -58,12 +58,12 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if row["attn_dtype"] not in DTYPES or row["kv_cache_dtype"] not in DTYPES or row.get("window_size"):
         return None
     decode = row["op_name"] == "generation_attention"
+    query, step = int(row["isl"]), int(row["step"])
     if not decode and query < LEAST_PROMPT:
         return None
     # SGLang's prefills of 16-bit queries over an fp8 cache run a kernel of their own, far from the others.
     if row["src_backend"] == "sglang" and not decode and row["attn_dtype"] != row["kv_cache_dtype"]:
         return None
-    query, step = int(row["isl"]), int(row["step"])
     heads, kv_heads, width = (int(row[name]) for name in ("num_heads", "num_key_value_heads", "head_dim"))
     if heads > MAX_GROUP * (kv_heads or heads):
         return None
