@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from roofsim import Accelerator
     from roofsim.calibrate.observations import Observations
 
-__all__ = ["BY_DTYPE", "Parts", "parts"]
+__all__ = ["Parts", "parts"]
 
-BY_DTYPE = ("gemm", "grouped_gemm")
-"""Classes with a bar of their own for each operand type: matrices, which have outputs and inputs."""
+BARS = {"moe_layer": "grouped_gemm", "direct_all_reduce": "collective"}
+"""Classes that share the bar of another one."""
+MATRICES = ("gemm", "grouped_gemm")
+"""Bars of matrices, which have outputs and inputs, of one operand type each."""
 UNITS = {"share": 1.0, "overlap": 1.0, "fixed_s": 1e-6}
 MATRIX_UNITS = {"unaligned": 1.0, "narrow": 1.0}
 """What each part of an upper half is evaluated with: a microsecond, so that no digits are lost beside the time."""
@@ -39,10 +41,13 @@ def parts(accelerator: Accelerator, observed: Observations) -> tuple[Parts, Part
     """
     tree: dict[str, Any] = json.loads(accelerator.calibration.to_json())
     above: Parts = {}
-    matrix = observed.family in BY_DTYPE
+    name_of_bar = BARS.get(observed.family, observed.family)
+    matrix = name_of_bar in MATRICES
+    # What runs beside the operation in question has a bar of its own.
+    tree["intervals"]["elementwise"] = {"below": 0.0, "above": 0.0}
     for name, unit in {**UNITS, **(MATRIX_UNITS if matrix else {})}.items():
         bar = {"below": 0.0, "above": {name: unit}}
-        tree["intervals"][observed.family] = {observed.dtype: bar} if matrix else bar
+        tree["intervals"][name_of_bar] = {observed.dtype: bar} if matrix else bar
         cost = costs(accelerator.with_calibration(tree), observed)
         above[name] = np.maximum(cost["time_high_s"] / cost["time_s"] - 1.0, 0.0) / unit
     bare = costs(accelerator, observed)
