@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from roofsim.calibrate.widths import Parts
 
-__all__ = ["COVERAGE", "Bar", "enough", "even_weights", "honest_bar", "measured_range", "quantile"]
+__all__ = ["COVERAGE", "Bar", "even_weights", "honest_bar", "honest_level", "measured_range", "quantile"]
 
 COVERAGE = 0.8
 """What bars state."""
-AIM, KIND_AIM = 0.84, 0.82
-"""What bars hold of folds that they were made without, and of each kind of shape there: half of the way to the 0.88 at
-which they would be too wide, because another run on another day and card lies further off than the folds of one run."""
+AIM, KIND_AIM, TOO_MUCH = 0.84, 0.82, 0.88
+"""What bars hold of folds that they were made without, and of each kind of shape there: half of the way to what
+would be too much, because another run on another day and card lies further off than the folds of one run."""
 LEVELS = np.arange(0.70, 0.961, 0.01)
-"""Shares between which quantiles are taken: points of unseen groups lie further off than those of the others, or nearer."""
+"""Shares between which quantiles are taken: unseen groups lie further off than the others, or nearer."""
 FEW = 100
 """Fewer points do not show what the spread depends on."""
 MIN_KIND = 30
@@ -164,11 +164,29 @@ def spreads(error: NDArray[np.float64], parts: tuple[Parts, Parts], weights: NDA
     return Bar(below, above)
 
 
-def enough(held: NDArray[np.bool_], kinds: NDArray[np.str_]) -> bool:
+def enough(held: NDArray[np.bool_], kinds: NDArray[np.str_], aim: float = AIM, kind_aim: float = KIND_AIM) -> bool:
     """Whether bars hold enough of all points and of every kind with enough of them."""
     names, counts = np.unique(kinds, return_counts=True)
     each = [held[kinds == name].mean() for name in names[counts >= MIN_KIND]]
-    return bool(held.mean() >= AIM and all(share >= KIND_AIM for share in each))
+    return bool(held.mean() >= aim and all(share >= kind_aim for share in each))
+
+
+def honest_level(
+    held: Callable[[float], NDArray[np.bool_]], kinds: NDArray[np.str_]
+) -> tuple[float, NDArray[np.bool_]]:
+    """Return the least level of quantiles at which bars hold enough out of sample, and which points they hold there.
+
+    Where a group as a whole comes inside at once, so that they would hold too much, the level before is enough if it
+    holds what is stated.
+    """
+    before = float(LEVELS[0]), held(float(LEVELS[0]))
+    for level in LEVELS:
+        found = float(level), held(float(level))
+        if enough(found[1], kinds):
+            jumps = found[1].mean() > TOO_MUCH and enough(before[1], kinds, COVERAGE, COVERAGE)
+            return before if jumps else found
+        before = found
+    return before
 
 
 def honest_bar(
@@ -216,11 +234,8 @@ def honest_bar(
             inside[own] = fitted.holds(error[own], taken(own))
         return inside
 
-    for level in LEVELS:
-        inside = held(float(level))
-        if enough(inside, kinds):
-            break
-    return bar(error, parts, weights, float(level), form), inside
+    level, inside = honest_level(held, kinds)
+    return bar(error, parts, weights, level, form), inside
 
 
 def measured_range(flops: NDArray[np.float64], num_bytes: NDArray[np.float64]) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim import Calibration
-from roofsim.calibrate.bars import LEAST_SIZE, LEVELS, Half, enough, quantile, spread
+from roofsim.calibrate.bars import LEAST_SIZE, Half, honest_level, quantile, spread
 from roofsim.calibrate.predict import costs
 
 if TYPE_CHECKING:
@@ -80,15 +80,16 @@ def _honest_joint(
         share = quantile(size - scale * width, even, level)
         return Half({"scale": scale, "share": min(max(share, 0.0), 1.0 - scale)})
 
-    for level in LEVELS:
+    def holds(level: float) -> NDArray[np.bool_]:
         held = np.zeros(len(sizes), bool)
         for fold, form in forms.items():
             own = folds == fold
-            held[own] = sizes[own] <= scaled(form, seen[fold], float(level)).of(_parts(widths[form[0], own]))
-        if enough(held, np.full(len(sizes), "")):
-            break
+            held[own] = sizes[own] <= scaled(form, seen[fold], level).of(_parts(widths[form[0], own]))
+        return held
+
+    level, held = honest_level(holds, np.full(len(sizes), ""))
     form = _likeliest(sizes, widths)
-    values = scaled(form, everything, float(level)).coefficients
+    values = scaled(form, everything, level).coefficients
     scale, share = (float(f"{values.get(name, 0.0):.4g}") for name in ("scale", "share"))
     return {"correlation": float(CORRELATIONS[form[0]]), "scale": scale, "share": share}, held
 
