@@ -339,13 +339,15 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
             bar.update(draw(_halves((*_PARTS, "unaligned", "narrow"))))
     for family in ("decode_attention", "prefill_attention", "elementwise", "collective"):
         bars[family].update(draw(_halves(_PARTS)))
-    for kind in ("decode", "prefill"):
-        for field in ("correlation", "scale"):
-            bars[f"{kind}_{field}"] = draw(st.floats(0.0, 1.0), label=f"{kind}_{field}")
+    for kind in ("decode", "prefill", "moe_decode", "moe_prefill"):
+        bars[f"{kind}_step"] = draw(_JOINTS, label=f"{kind}_step")
     return rs.Calibration.from_json(json.dumps(constants))
 
 
 MAX_SLOWDOWN = 0.08
+_JOINTS = st.fixed_dictionaries(
+    {"correlation": st.floats(0.0, 1.0), "scale": st.floats(0.0, 0.75), "share": st.floats(0.0, 0.25)}
+)
 _PARTS = ("share", "fixed_s")
 """Parts that both halves of every bar may have."""
 _LAWS = ("attention", "grouped_gemm", "elementwise", "collective")
