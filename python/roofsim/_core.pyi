@@ -25,6 +25,7 @@ __all__ = [
     "_attention_costs",
     "_batches_stream",
     "_best_per_group",
+    "_collective_costs",
     "_columns_stream",
     "_counts",
     "_elementwise_costs",
@@ -501,6 +502,7 @@ def _grouped_gemm_costs(
     active_experts: _Counts | None = None,
 ) -> _Costs: ...
 def _elementwise_costs(accelerator: Accelerator, num_bytes: _Counts, row_elements: _Counts) -> _Costs: ...
+def _collective_costs(accelerator: Accelerator, num_bytes: _Counts, num_devices: _Counts, kind: str) -> _Costs: ...
 def _step_costs(
     deployment: Deployment, batch_size: _Counts, query_tokens: _Counts, context_tokens: _Counts
 ) -> _Costs: ...

@@ -8,7 +8,7 @@ use roofsim_core::format::KvFormat;
 use roofsim_core::model::Span;
 use roofsim_core::ops::attention::AttentionShape;
 use roofsim_core::ops::moe::GroupedShape;
-use roofsim_core::ops::{AttentionOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::{Batch, Request};
 
@@ -258,4 +258,23 @@ pub(crate) fn elementwise_costs<'py>(
     let costs = bytes.iter().zip(elements);
     let costs = costs.map(|(&bytes, &elements)| ElementwiseOp::reducing(&machine, bytes as f64, 0.0, elements).cost(1));
     table(py, &costs.collect::<Vec<_>>())
+}
+
+/// Costs of one kind of collective over buffers of some bytes among some devices.
+#[pyfunction]
+#[pyo3(name = "_collective_costs")]
+pub(crate) fn collective_costs<'py>(
+    py: Python<'py>,
+    accelerator: &PyAccelerator,
+    num_bytes: Counts<'py>,
+    num_devices: Counts<'py>,
+    kind: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let [bytes, devices] = columns([("num_bytes", &num_bytes), ("num_devices", &num_devices)])?;
+    let kind = Collective::parse("kind", kind).python()?;
+    let machine = machine(accelerator);
+    let cost = |(&bytes, &devices): (&u64, &u64)| {
+        CollectiveOp::new(&machine, kind, devices, bytes as f64).map(|op| op.cost(1)).python()
+    };
+    table(py, &bytes.iter().zip(devices).map(cost).collect::<PyResult<Vec<_>>>()?)
 }

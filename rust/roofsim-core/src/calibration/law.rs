@@ -184,6 +184,38 @@ pub enum CollectiveLaw {
         /// Link efficiency.
         e_link: f64,
     },
+    /// `t0 + hops (latency + hop) + v + sqrt(pipe v)`, v = `(share + own/N) s / (e link)`: pipelined by the best size of
+    /// chunk. Inside a node rings; where the scale-up link has a switch that reduces, an all-reduce may go through it.
+    Pipelined {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Time of one hop beyond the link's own latency.
+        hop_s: Seconds,
+        /// Link efficiency.
+        e_link: f64,
+        /// Weight of the rank's own part of the buffer, which it copies but does not send.
+        own: f64,
+        /// What chunks cost: time at which filling the pipeline takes as long as the transfer.
+        pipe_s: Seconds,
+        /// Link efficiency of a buffer reduced inside the switch; 0 where the switch does not reduce.
+        e_switch: f64,
+    },
+}
+
+/// An engine's own all-reduce among the devices of a node: one kernel that reads its peers' buffers.
+///
+/// The least of one shot, `t0 + (N-1) hop + (N-1) s / (e link)`, and two, `sync` more and `2 (N-1)/N s / (e link)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectAllReduceLaw {
+    /// Fixed time.
+    pub t0_s: Seconds,
+    /// Time of each peer.
+    pub hop_s: Seconds,
+    /// Link efficiency.
+    pub e_link: f64,
+    /// Time of the second meeting of all ranks.
+    pub sync_s: Seconds,
 }
 
 /// What operations do inside a step that they do not do alone. A step is the sum of its operations at these rates.

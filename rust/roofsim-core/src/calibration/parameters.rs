@@ -65,7 +65,8 @@ impl Domain {
 /// A constant of a law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter {
-    /// Section of a calibration file: `gemm`, `attention`, `grouped_gemm`, `elementwise`, `collective` or `step`.
+    /// Section of a calibration file: `gemm`, `attention`, `grouped_gemm`, `elementwise`, `collective`,
+    /// `direct_all_reduce` or `step`.
     pub class: &'static str,
     /// Law within the class.
     pub law: &'static str,
@@ -233,6 +234,23 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("collective", "alpha_beta", "t0_s", "s", NonNegative, "fixed time"),
     parameter("collective", "alpha_beta", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
     parameter("collective", "alpha_beta", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("collective", "pipelined", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("collective", "pipelined", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
+    parameter("collective", "pipelined", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("collective", "pipelined", "own", "1", Fraction, "weight of a rank's own part, copied and not sent"),
+    parameter(
+        "collective",
+        "pipelined",
+        "pipe_s",
+        "s",
+        NonNegative,
+        "transfer that takes as long as filling its pipeline",
+    ),
+    parameter("collective", "pipelined", "e_switch", "1", Fraction, "link efficiency of a reduction in the switch"),
+    parameter("direct_all_reduce", "", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("direct_all_reduce", "", "hop_s", "s", NonNegative, "time of each peer"),
+    parameter("direct_all_reduce", "", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("direct_all_reduce", "", "sync_s", "s", NonNegative, "time of the second meeting of all ranks"),
     parameter("step", "", "compute_rate", "1", Efficiency, "compute rate inside a step over that of kernels alone"),
     parameter("step", "", "memory_rate", "1", Efficiency, "memory rate inside a step over that of kernels alone"),
     parameter("step", "", "slowdown", "1", Slight, "share of its arithmetic that a very long step takes more"),
@@ -241,8 +259,17 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate of unbroken load over kernels alone"),
 ];
 
-/// Sections of a calibration file that hold laws.
-const LAW_SECTIONS: [&str; 6] = ["gemm", "attention", "grouped_gemm", "elementwise", "collective", "step"];
+/// Sections of a calibration file that hold laws, and whose laws.
+const LAW_SECTIONS: [(&str, &str); 8] = [
+    ("gemm", "gemm"),
+    ("attention", "attention"),
+    ("attention_by_dtype", "attention"),
+    ("grouped_gemm", "grouped_gemm"),
+    ("elementwise", "elementwise"),
+    ("collective", "collective"),
+    ("direct_all_reduce", "direct_all_reduce"),
+    ("step", "step"),
+];
 
 /// One constant of a calibration: where it stands, what it is, its value.
 #[derive(Debug, Clone, PartialEq)]
@@ -262,9 +289,9 @@ impl Calibration {
     pub fn constants(&self) -> Result<Vec<Constant>> {
         let tree = self.tree();
         let mut found = Vec::new();
-        for section in LAW_SECTIONS {
+        for (section, class) in LAW_SECTIONS {
             if let Some(node) = tree.get(section) {
-                collect(section, "", section.to_owned(), node, &mut found)?;
+                collect(class, "", section.to_owned(), node, &mut found)?;
             }
         }
         Ok(found)
