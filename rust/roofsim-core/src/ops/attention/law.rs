@@ -216,7 +216,7 @@ impl KernelLaw {
             prefix_tile_s,
             latent_e_c,
             latent_t0_s,
-        } = machine.calibration.attention
+        } = machine.calibration.attention_law(shape.dtype)
         else {
             return Ok(roofline);
         };
