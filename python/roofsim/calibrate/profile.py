@@ -35,6 +35,8 @@ BY_DTYPE = ("gemm", "grouped_gemm")
 """Classes with an error bar of their own for each operand type."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
+MIN_POINTS_WITH_PRIOR = 8
+"""The same where a calibration of the family says what to expect."""
 
 
 @dataclass(frozen=True)
@@ -108,22 +110,26 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
     return laws
 
 
-def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Accelerator:
-    """Return the device under assumed constants, with a GEMM law for every operand type observed."""
-    tree = json.loads(Calibration.assumed().to_json())
+def starting(
+    accelerator: Accelerator, observed: Sequence[Observations], prior: Calibration | None = None
+) -> Accelerator:
+    """Return the device under what is known before the fit, with a GEMM law for every operand type observed."""
+    tree = json.loads((prior or Calibration.assumed()).to_json())
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
     return accelerator.with_calibration(tree)
 
 
-def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
+def readable(
+    accelerator: Accelerator, rows: Iterable[Mapping[str, Any]], least: int = MIN_POINTS
+) -> tuple[list[Observations], list[str]]:
     """Return the classes that the device has a peak for and that hold enough points, and why others were skipped."""
     kept, skipped = [], []
     bound = accelerator.with_calibration("ideal")
     for one in observe(rows):
-        if len(one) < MIN_POINTS:
-            skipped.append(f"{one.name}: {len(one)} points, fewer than {MIN_POINTS}")
+        if len(one) < least:
+            skipped.append(f"{one.name}: {len(one)} points, fewer than the {least} that a fit needs")
             continue
         try:
             kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
@@ -139,22 +145,34 @@ def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
     return ["attention.latent_e_c", "attention.latent_t0_s", *quantise]
 
 
-def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
+def fit_laws(
+    accelerator: Accelerator,
+    observed: Sequence[Observations],
+    *,
+    prior: Calibration | None = None,
+    kernel_library: str = "torch",
+) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn, whole steps last; return the device under all fitted constants."""
-    fitted = starting(accelerator, observed)
+    fitted = starting(accelerator, observed, prior)
     constants: list[Constant] = []
+    held = _held(kernel_library, observed)
     for members, prefixes in _laws(observed):
-        result = fit(fitted, members, prefixes)
+        result = fit(fitted, members, prefixes, fixed=held, prior=prior)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     steps = [one for one in observed if isinstance(one, StepObservations)]
     if steps:
-        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps))
+        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps), prior=prior)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     return fitted, constants
 
 
 def calibrate(
-    accelerator: Accelerator, source: Source, *, progress: Progress | None = None, cross_validate: bool = True
+    accelerator: Accelerator,
+    source: Source,
+    *,
+    prior: Calibration | None = None,
+    progress: Progress | None = None,
+    cross_validate: bool = True,
 ) -> Profile:
     """Fit a device's laws to measurements.
 
@@ -164,6 +182,9 @@ def calibrate(
         The device that was measured; its own calibration plays no part.
     source
         Measured rows and where they come from.
+    prior
+        A calibration of the same device or of its family: where points are few, constants stay near it. Without it the
+        fit starts from assumed constants and the points decide alone.
     progress
         Called with a line of text before each class.
     cross_validate
@@ -180,19 +201,19 @@ def calibrate(
         The files hold no class that can be fitted.
     """
     tell = progress or (lambda _text: None)
-    observed, skipped = readable(accelerator, source.rows)
+    observed, skipped = readable(accelerator, source.rows, MIN_POINTS_WITH_PRIOR if prior else MIN_POINTS)
     if not observed:
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
-    fitted = starting(accelerator, observed)
+    fitted = starting(accelerator, observed, prior)
     constants: list[Constant] = []
     held = _held(source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(fitted, members, prefixes, fixed=held)
+        law = fit(fitted, members, prefixes, fixed=held, prior=prior)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
-            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
+            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held, prior=prior)
         else:
             split = np.cumsum([len(one) for one in members])[:-1]
             residuals = np.split(law.residuals, split)
@@ -204,7 +225,7 @@ def calibrate(
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
         held = _held_steps(fitted, steps)
-        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held)
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held, prior=prior)
         constants += law.constants
         for constant in law.constants:
             _set(tree, constant.path, constant.value)
@@ -215,7 +236,9 @@ def calibrate(
         if tree.get("power") is not None:
             tree["power"] = power_of_steps(_load(accelerator, tree), steps) or tree["power"]
         models = len(np.unique(np.concatenate([one.groups for one in steps])))
-        residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models)
+        residuals, folds = unseen_residuals(
+            law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models, prior=prior
+        )
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
         coverage = []
         for one, unseen_s, fold in zip(steps, unseen, folds, strict=True):

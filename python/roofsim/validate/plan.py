@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .plan_attention import decode_points, prefill_points
 from .plan_gemm import gemm_points
 from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
+from .plan_quick import quick_points
 from .plan_small import elementwise_points, system_points
 from .plan_step import step_points
 from .points import Point, interleave, thin, unique
@@ -27,19 +28,19 @@ CUDA_FAMILIES = (
     "step",
 )
 CPU_FAMILIES = CUDA_FAMILIES
-QUICK_SCALE = 0.12
+CPU_QUICK_SCALE = 0.12
 
 
-def _cuda_family(family: str, rng: random.Random, scale: float, memory_bytes: float) -> list[Point]:
+def _cuda_family(family: str, rng: random.Random, memory_bytes: float) -> list[Point]:
     kv_bytes = min(16e9, 0.12 * memory_bytes)
     makers: dict[str, Callable[[], list[Point]]] = {
-        "system": lambda: system_points(cuda=True, quick=scale < 1),
-        "gemm": lambda: gemm_points(rng, scale=scale),
-        "decode_attention": lambda: decode_points(rng, count=round(400 * scale), max_kv_bytes=kv_bytes),
-        "prefill_attention": lambda: prefill_points(rng, count=round(300 * scale), max_kv_bytes=kv_bytes),
-        "elementwise": lambda: elementwise_points(rng, count=round(240 * scale)),
-        "grouped_gemm": lambda: grouped_gemm_points(rng, scale=scale),
-        "step": lambda: step_points(memory_bytes, quick=scale < 1),
+        "system": lambda: system_points(cuda=True),
+        "gemm": lambda: gemm_points(rng),
+        "decode_attention": lambda: decode_points(rng, count=400, max_kv_bytes=kv_bytes),
+        "prefill_attention": lambda: prefill_points(rng, count=300, max_kv_bytes=kv_bytes),
+        "elementwise": lambda: elementwise_points(rng, count=240),
+        "grouped_gemm": lambda: grouped_gemm_points(rng),
+        "step": lambda: step_points(memory_bytes),
     }
     return makers[family]()
 
@@ -104,7 +105,7 @@ def build_plan(
         Fixes both the choice and the order of the points. Each family draws from its own stream, so that choosing
         families changes no point.
     quick
-        About an eighth of the points, for a 60-second run.
+        A fifth of the points, those of a whole run of the same seed and memory: a run of about a minute.
     memory_bytes
         Device memory: bounds the KV caches.
 
@@ -118,12 +119,14 @@ def build_plan(
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         raise ValueError(f"families = {unknown}: must be among {list(known)}")
-    scale = QUICK_SCALE if quick else 1.0
+    scale = CPU_QUICK_SCALE if quick else 1.0
     plan: dict[str, list[Point]] = {}
     for family in chosen:
         rng = random.Random(f"{seed}:{family}")  # noqa: S311 - sampling shapes, not secrets
         if backend == "cuda":
-            plan[family] = _cuda_family(family, rng, scale, memory_bytes)
+            plan[family] = _cuda_family(family, rng, memory_bytes)
+            if quick:
+                plan[family] = quick_points(family, plan[family], random.Random(f"{seed}:{family}:quick"))  # noqa: S311
         else:
             plan[family] = _cpu_family(family, rng, scale)
     return interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311

@@ -47,6 +47,8 @@ class CudaBackend:
     ----------
     seed
         Seeds the operand data.
+    quick
+        Leave out kernels that hardly ever win.
 
     Raises
     ------
@@ -56,7 +58,7 @@ class CudaBackend:
 
     name = "cuda"
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, quick: bool = False) -> None:
         torch = import_torch()
         torch.set_grad_enabled(False)
         self.torch = torch
@@ -71,7 +73,8 @@ class CudaBackend:
             seed=seed,
         )
         stopwatch = Stopwatch(torch, self.nvml, l2_bytes)
-        self.bench = Bench(torch, self.nvml, pool, stopwatch, Checks(), int(properties.multi_processor_count))
+        sms = int(properties.multi_processor_count)
+        self.bench = Bench(torch, self.nvml, pool, stopwatch, Checks(), sms, quick=quick)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the header of a CUDA run."""
