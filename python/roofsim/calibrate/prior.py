@@ -18,7 +18,7 @@ from roofsim.catalog import accelerator_names
 if TYPE_CHECKING:
     from roofsim import Calibration
 
-__all__ = ["ENOUGH_POINTS", "relative", "known_before", "spread", "weight"]
+__all__ = ["ENOUGH_POINTS", "known_before", "relative", "spread", "weight"]
 
 ENOUGH_POINTS = 20
 """Points a constant at which the prior no longer counts."""

@@ -24,7 +24,16 @@ from roofsim.errors import SpecError, UnsupportedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ClassResult", "Profile", "Source", "calibrate"]
+__all__ = [
+    "MIN_POINTS_WITH_PRIOR",
+    "ClassResult",
+    "Profile",
+    "Source",
+    "calibrate",
+    "fit_laws",
+    "readable",
+    "readable_steps",
+]
 
 Progress = Callable[[str], object]
 
@@ -203,7 +212,8 @@ def calibrate(
     tell = progress or (lambda _text: None)
     observed, skipped = readable(accelerator, source.rows, MIN_POINTS_WITH_PRIOR if prior else MIN_POINTS)
     if not observed:
-        raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
+        rule = f"must hold enough points of one of {', '.join(CLASSES)}: `roofsim validate --resume` measures more"
+        raise SpecError("measurements", "; ".join(skipped) or "no operation was measured", rule)
     fitted = starting(accelerator, observed, prior)
     constants: list[Constant] = []
     held = _held(source.kernel_library, observed)
@@ -221,7 +231,7 @@ def calibrate(
         for one, residual, fold in zip(members, residuals, folds, strict=True):
             results.append(_result(fitted, one, residual, fold))
     tree = _tree(accelerator, fitted, source, results)
-    steps, lost_steps = _steps(accelerator, source.rows)
+    steps, lost_steps = readable_steps(accelerator, source.rows)
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
         held = _held_steps(fitted, steps)
@@ -229,7 +239,7 @@ def calibrate(
         constants += law.constants
         for constant in law.constants:
             _set(tree, constant.path, constant.value)
-        sustained = fit_sustained(law.accelerator, steps)
+        sustained = fit_sustained(law.accelerator, steps, prior)
         if sustained is not None:
             constants.append(sustained)
             _set(tree, sustained.path, sustained.value)
@@ -248,7 +258,7 @@ def calibrate(
         stepped = _load(accelerator, tree)
         for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
             results.append(_step_result(stepped, one, unseen_s, share))
-    calibration = _finish(accelerator, tree, source, results)
+    calibration = _finish(accelerator, tree, source, results, prior)
     return Profile(
         calibration,
         accelerator.with_calibration(calibration),
@@ -266,18 +276,25 @@ def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> 
     return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
 
 
-def fit_sustained(accelerator: Accelerator, steps: Sequence[StepObservations]) -> Constant | None:
-    """Fit the compute rate of unbroken load, all else as in short runs; None where no such load was measured."""
+def fit_sustained(
+    accelerator: Accelerator, steps: Sequence[StepObservations], prior: Calibration | None = None
+) -> Constant | None:
+    """Fit the compute rate of unbroken load, all else as in short runs; None where no such load determines it."""
     loaded = [held for held in (one.under_load() for one in steps) if len(held)]
     if not loaded:
         return None
     at_limit = accelerator.with_calibration(accelerator.calibration.sustained())
-    (rate,) = fit(at_limit, loaded, ["step.compute_rate"]).constants
+    known = None if prior is None else prior.sustained()
+    (rate,) = fit(at_limit, loaded, ["step.compute_rate"], prior=known).constants
+    if rate.basis in ("loose", "start"):
+        return None
     most = next(c["value"] for c in accelerator.calibration.constants() if c["path"] == "step.compute_rate")
     return replace(rate, path=SUSTAINED, value=min(rate.value, most), meaning="compute rate of unbroken load")
 
 
-def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[StepObservations], list[str]]:
+def readable_steps(
+    accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]
+) -> tuple[list[StepObservations], list[str]]:
     """Return the whole steps worth fitting: at least two models, of formats that the device has."""
     bound = accelerator.with_calibration("ideal")
     kept: list[StepObservations] = []
@@ -375,12 +392,20 @@ def _tree(
 
 
 def _finish(
-    accelerator: Accelerator, tree: dict[str, Any], source: Source, results: Sequence[ClassResult]
+    accelerator: Accelerator,
+    tree: dict[str, Any],
+    source: Source,
+    results: Sequence[ClassResult],
+    prior: Calibration | None,
 ) -> Calibration:
     """Add the provenance."""
     measured = {result.observed.family for result in results}
-    assumed = [family for family in (*CLASSES, "collective") if family not in measured]
-    note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
+    others = ", ".join(family for family in (*CLASSES, "collective") if family not in measured)
+    notes = [source.note]
+    if others:
+        notes.append(f"{'assumed' if prior is None else f'taken from {prior.name}'}, not measured: {others}")
+    if prior is not None:
+        notes.append(f"where points are few, constants lean on {prior.name}")
     provenance = {
         "basis": "measured",
         "device": accelerator.name,
@@ -391,7 +416,7 @@ def _finish(
         "date": source.date,
         "num_points": sum(len(result.observed) for result in results),
         "errors": {result.name: _errors(result) for result in results},
-        "note": "; ".join(part for part in (source.note, note) if part),
+        "note": "; ".join(part for part in notes if part),
     }
     return Calibration.load(_rounded({**tree, "provenance": provenance}))
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
     from .points import Point
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "main", "wait_interrupted"]
 
 WORKER = "ROOFSIM_VALIDATE_WORKER"
 DEADLINE = "ROOFSIM_VALIDATE_DEADLINE"
 LOST = 75  # exit status of a worker whose device no longer answers
+INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 HANG_SECONDS = 90.0
+SAVE_SECONDS = 30.0  # in which an interrupted worker ends its point and closes its file
+FORWARD_SECONDS = 3.0
 MAX_RESTARTS = 8
 
 
@@ -88,6 +92,8 @@ def _work(options: argparse.Namespace, families: list[str] | None) -> int:
         _say(f"unavailable: {error}")
         return 3
     _say(json.dumps(summary, default=str))
+    if summary["reason"] == "interrupted":
+        return INTERRUPTED
     return 0 if summary["alive"] else LOST
 
 
@@ -101,9 +107,27 @@ def _wait(process: subprocess.Popen[bytes], marker: Path) -> int:
                 if time.time() - marker.stat().st_mtime > HANG_SECONDS:
                     process.kill()
         except KeyboardInterrupt:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(timeout=30.0)
-            process.kill()
+            return wait_interrupted(process)
+
+
+def wait_interrupted(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process to save what it has after an interruption, which a terminal sends to both; pass it on if not.
+
+    Returns 130 whatever the process says: the run is not complete.
+    """
+    for seconds in (FORWARD_SECONDS, SAVE_SECONDS):
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.wait(timeout=seconds)
+            return INTERRUPTED
+        process.send_signal(signal.SIGINT)
+    process.kill()
+    return INTERRUPTED
+
+
+def _interrupt_once(_signal: int, _frame: object) -> None:
+    """Interrupt, and let nothing interrupt the saving."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _record_crash(options: argparse.Namespace, points: Sequence[Point], code: int) -> None:
@@ -158,7 +182,7 @@ def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
     for attempt in range(MAX_RESTARTS):
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - this very program, its own arguments
         code = _wait(process, _marker(options.output))
-        if code in (0, 2, 3):
+        if code in (0, 2, 3, INTERRUPTED):
             return code
         _say(f"worker {attempt} ended with status {code}")
         _record_crash(options, _known_points(options, families), code)
@@ -169,8 +193,15 @@ def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and measure; return the exit status (0 done, 3 unavailable)."""
+    """Parse the command line and measure.
+
+    Returns the exit status: 0 done or out of budget; 2 refused; 3 the machine cannot measure; 130 interrupted, with
+    everything measured so far in the file and `--resume` to go on. Any other is that of a worker that could not be
+    replaced.
+    """
     options = _parser().parse_args(arguments)
+    if arguments is None:
+        signal.signal(signal.SIGINT, _interrupt_once)
     families = [name.strip() for name in options.families.split(",")] if options.families else None
     if not (options.list or options.resume or WORKER in os.environ) and any(map(Path.exists, _paths(options.output))):
         _say(f"output = {options.output}: holds measurements: resume it or name another file")

@@ -29,6 +29,9 @@ CUDA_FAMILIES = (
 )
 CPU_FAMILIES = CUDA_FAMILIES
 CPU_QUICK_SCALE = 0.12
+ROOFLINE_BYTES = 64 << 20
+FIRST_GEMMS = 24
+"""As many points of a class as a fit needs."""
 
 
 def _cuda_family(family: str, rng: random.Random, memory_bytes: float) -> list[Point]:
@@ -85,6 +88,19 @@ def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
     return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)
 
 
+def _first_needed(points: Sequence[Point]) -> list[Point]:
+    """Put first what a CPU's roofline and a first fit need, so that a run cut short by its budget gives both.
+
+    That is a read and a copy of one size, and as many GEMMs as a fit needs, small ones first.
+    """
+    gemms = [point for point in points if point.family == "gemm"][:FIRST_GEMMS]
+    gemms.sort(key=lambda point: point.integer("m") * point.integer("n") * point.integer("k"))
+    memory = [point for point in points if point.params.get("num_bytes") == ROOFLINE_BYTES]
+    first = [*memory, *gemms]
+    early = {point.point_id for point in first}
+    return [*first, *(point for point in points if point.point_id not in early)]
+
+
 def build_plan(
     backend: str,
     families: Sequence[str] | None = None,
@@ -129,4 +145,5 @@ def build_plan(
                 plan[family] = quick_points(family, plan[family], random.Random(f"{seed}:{family}:quick"))  # noqa: S311
         else:
             plan[family] = _cpu_family(family, rng, scale)
-    return interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311
+    points = interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311
+    return points if backend == "cuda" else _first_needed(points)

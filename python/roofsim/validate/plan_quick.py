@@ -110,8 +110,7 @@ def quick_rows(rows: Sequence[Mapping[str, Any]], points: Sequence[Point]) -> li
     kept = [
         row
         for row in rows
-        if row["point_id"] in chosen
-        and keeps_kernel(str(row["family"]), row.get("backend"), row.get("tile"))
+        if row["point_id"] in chosen and keeps_kernel(str(row["family"]), row.get("backend"), row.get("tile"))
     ]
     splits: dict[str, set[int]] = {}
     for row in kept:
