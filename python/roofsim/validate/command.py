@@ -151,7 +151,9 @@ def _known_points(options: argparse.Namespace, families: list[str] | None) -> li
     """Return every point that a worker may have had in hand, whatever memory its device has."""
     points: list[Point] = []
     for memory in _memory_sizes(options.output):
-        points += build_plan(options.backend, families, seed=options.seed, quick=options.quick, memory_bytes=memory)
+        points += build_plan(
+            options.backend, families, seed=options.seed, quick=options.quick, memory_bytes=memory, num_devices=8
+        )
     return points
 
 

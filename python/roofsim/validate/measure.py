@@ -94,7 +94,8 @@ def measure(
     header = dict(engine.describe())
     if points is None:
         memory = float(header.get("memory_bytes") or 80e9)
-        points = build_plan(backend, families, seed=seed, quick=quick, memory_bytes=memory)
+        devices = int(header.get("num_devices") or 1)
+        points = build_plan(backend, families, seed=seed, quick=quick, memory_bytes=memory, num_devices=devices)
     file = MeasurementFile(output, resume=resume)
     extra = {"seed": seed, "quick": quick, "planned_points": len(points), "python": platform.python_version()}
     deadline = None if budget_seconds is None else began + budget_seconds

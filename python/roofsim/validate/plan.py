@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from .plan_attention import decode_points, prefill_points
+from .plan_collective import visible_collective_points
 from .plan_gemm import gemm_points
 from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
 from .plan_quick import quick_points
@@ -26,15 +27,16 @@ CUDA_FAMILIES = (
     "elementwise",
     "grouped_gemm",
     "step",
+    "collective",
 )
-CPU_FAMILIES = CUDA_FAMILIES
+CPU_FAMILIES = CUDA_FAMILIES[:-1]
 CPU_QUICK_SCALE = 0.12
 ROOFLINE_BYTES = 64 << 20
 FIRST_GEMMS = 24
 """As many points of a class as a fit needs."""
 
 
-def _cuda_family(family: str, rng: random.Random, memory_bytes: float) -> list[Point]:
+def _cuda_family(family: str, rng: random.Random, memory_bytes: float, num_devices: int) -> list[Point]:
     kv_bytes = min(16e9, 0.12 * memory_bytes)
     makers: dict[str, Callable[[], list[Point]]] = {
         "system": lambda: system_points(cuda=True),
@@ -44,6 +46,7 @@ def _cuda_family(family: str, rng: random.Random, memory_bytes: float) -> list[P
         "elementwise": lambda: elementwise_points(rng, count=240),
         "grouped_gemm": lambda: grouped_gemm_points(rng),
         "step": lambda: step_points(memory_bytes),
+        "collective": lambda: visible_collective_points(num_devices),
     }
     return makers[family]()
 
@@ -108,6 +111,7 @@ def build_plan(
     seed: int = 0,
     quick: bool = False,
     memory_bytes: float = 80e9,
+    num_devices: int = 1,
 ) -> list[Point]:
     """Return the points of a run in measuring order.
 
@@ -121,9 +125,12 @@ def build_plan(
         Fixes both the choice and the order of the points. Each family draws from its own stream, so that choosing
         families changes no point.
     quick
-        A fifth of the points, those of a whole run of the same seed and memory: a run of about a minute.
+        A fifth of the points, those of a whole run of the same seed and memory: a run of about a minute. Without
+        collectives, unless they are asked for.
     memory_bytes
         Device memory: bounds the KV caches.
+    num_devices
+        Devices that the process sees: collectives need two.
 
     Raises
     ------
@@ -140,8 +147,10 @@ def build_plan(
     for family in chosen:
         rng = random.Random(f"{seed}:{family}")  # noqa: S311 - sampling shapes, not secrets
         if backend == "cuda":
-            plan[family] = _cuda_family(family, rng, memory_bytes)
-            if quick:
+            plan[family] = _cuda_family(family, rng, memory_bytes, num_devices)
+            if quick and family == "collective" and not families:
+                plan[family] = []
+            elif quick and family != "collective":
                 plan[family] = quick_points(family, plan[family], random.Random(f"{seed}:{family}:quick"))  # noqa: S311
         else:
             plan[family] = _cpu_family(family, rng, scale)

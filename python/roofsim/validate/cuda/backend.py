@@ -9,6 +9,7 @@ from typing import Any
 from ..points import Point
 from .bench import Bench
 from .check import Checks
+from .collective import measure_collective
 from .decode import measure_decode
 from .device import describe_device, import_torch, pci_bus_id
 from .elementwise import measure_elementwise
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Measure] = {
     "elementwise": measure_elementwise,
     "grouped_gemm": measure_grouped_gemm,
     "step": measure_step,
+    "collective": measure_collective,
 }
 FALLBACK_L2_BYTES = 64 << 20
 DATA_SHARE, DATA_LIMIT = 0.25, 32 << 30

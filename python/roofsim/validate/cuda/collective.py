@@ -73,7 +73,7 @@ def collective_rows(
         environment["WORLD_SIZE"] = str(ranks)
         # NVLink multicast stays as the environment has it, and off where it says nothing.
         environment.setdefault("NCCL_NVLS_ENABLE", "0")
-        command = [sys.executable, str(WORKER), str(plan), str(result), backend, str(limit_s)]
+        command = [sys.executable, "-P", str(WORKER), str(plan), str(result), backend, str(limit_s)]
         said = Path(folder) / "said"
         with said.open("wb") as sink:
             processes = [

@@ -22,7 +22,7 @@ from typing import Any
 REPEATS = 9
 TARGET_SECONDS = 4e-3
 """Of one timed batch of calls: it hides the events, and a small message's jitter."""
-MAX_CALLS = 50
+MAX_CALLS = 200
 POINT_SECONDS = 4.0
 BYTES = 2
 
