@@ -34,6 +34,8 @@ HANG_SECONDS = 90.0
 SAVE_SECONDS = 30.0  # in which an interrupted worker ends its point and closes its file
 FORWARD_SECONDS = 3.0
 MAX_RESTARTS = 8
+COMPILED = {"decode_attention", "prefill_attention", "elementwise", "grouped_gemm", "step"}
+"""Families whose kernels Triton compiles."""
 
 
 def _say(text: str) -> None:
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a run of about a minute")
     parser.add_argument("--resume", action="store_true", help="skip points that the file holds")
     parser.add_argument("--list", action="store_true", help="print the planned points and stop")
+    parser.add_argument("--compile-ahead", help=argparse.SUPPRESS)  # "1/8": this program as a compiling helper
     parser.add_argument("--no-supervise", action="store_true", help="measure in this very process")
     return parser
 
@@ -173,7 +176,40 @@ def _paths(output: str) -> tuple[Path, Path]:
     return path, path.with_suffix("") if path.suffix == ".gz" else path
 
 
+def _compile_ahead(options: argparse.Namespace, families: list[str] | None) -> int:
+    """Compile a share of the kernels that the run will launch."""
+    from .cuda.ahead import compile_ahead
+
+    index, count = map(int, options.compile_ahead.split("/"))
+    compile_ahead(_plan(options, families), index, count, quick=options.quick)
+    return 0
+
+
+def _start_ahead(options: argparse.Namespace, families: list[str] | None) -> list[subprocess.Popen[bytes]]:
+    """Start the compiling helpers of a run that launches Triton kernels; they need torch, as the run does."""
+    from importlib.util import find_spec
+
+    from .cuda.ahead import start_ahead
+
+    if find_spec("triton") is None or (families and not COMPILED & set(families)):
+        return []
+    chosen = ["--backend", "cuda", "--seed", str(options.seed)]
+    chosen += ["--families", ",".join(families)] if families else []
+    return start_ahead([*chosen, "--quick"] if options.quick else chosen)
+
+
 def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
+    """Measure in workers, with helpers that compile ahead."""
+    from .cuda.ahead import stop_ahead
+
+    helpers = _start_ahead(options, families)
+    try:
+        return _run_workers(options, families)
+    finally:
+        stop_ahead(helpers)
+
+
+def _run_workers(options: argparse.Namespace, families: list[str] | None) -> int:
     """Run workers until one ends well; each restart resumes the file and skips the point that broke the last."""
     _marker(options.output).unlink(missing_ok=True)
     environment = {**os.environ, WORKER: "1"}
@@ -205,9 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         signal.signal(signal.SIGINT, _interrupt_once)
     families = [name.strip() for name in options.families.split(",")] if options.families else None
-    if not (options.list or options.resume or WORKER in os.environ) and any(map(Path.exists, _paths(options.output))):
+    fresh = not (options.list or options.resume or options.compile_ahead)
+    if fresh and WORKER not in os.environ and any(map(Path.exists, _paths(options.output))):
         _say(f"output = {options.output}: holds measurements: resume it or name another file")
         return 2
+    if options.compile_ahead:
+        return _compile_ahead(options, families)
     if options.list:
         for point in _plan(options, families):
             sys.stdout.write(json.dumps({"family": point.family, **point.params, **point.labels}) + "\n")

@@ -81,8 +81,8 @@ def interleave(families: Mapping[str, Sequence[Point]], rng: random.Random) -> l
     """Shuffle each family and merge them evenly, so that any prefix of the order is balanced.
 
     Points of the family "system" come first: the constants that everything else leans on, and the idle power, which
-    is only idle before the device is warm. Collectives come last, since one measures all of them. Steps keep their order and stay together by shape group, that is by model:
-    a model's weights are drawn once.
+    is only idle before the device is warm. Collectives come last, since one measures all of them. Steps keep their
+    order and stay together by shape group, that is by model: a model's weights are drawn once.
     """
     placed: list[tuple[float, str, int, Point]] = []
     for family in sorted(families):

@@ -1,4 +1,4 @@
-"""Collectives of all visible devices by NCCL: a process a device, the whole family in one go, never longer than a limit.
+"""Collectives of all visible devices by NCCL: a process a device, the whole family in one go, within a time limit.
 
 The processes are programs of their own, not forks: a device that was used cannot be forked, and a hang of theirs ends
 with them. Rank 0 writes a row as soon as it has one, so that a run cut short keeps what it measured.
@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan_collective import collective_points
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from ..points import Point
     from .bench import Bench
 
