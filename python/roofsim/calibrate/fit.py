@@ -33,6 +33,8 @@ MAX_SECONDS = 1e-3
 LONGEST_TAIL = 0.2
 """Longer tails of waves make two merged batches cost over 2% more than the two apart, and gain 0.5 points at most."""
 DIFFERENCE = 1e-4
+HALF = 0.5
+"""Share of what is known of a constant above which it counts as the prior's."""
 AT_LIMIT = 1e-6
 """Share of a constant's range from its end at which the end holds it."""
 SLIGHT = 0.08
@@ -213,25 +215,38 @@ def fit(
     unmoved = np.where(np.isinf(errors), centre if pull else first, x)
     unfelt = np.isinf(errors) & bool(np.allclose(residuals(unmoved)[:points], residuals(x)[:points], 0.0, 1e-9))
     x = np.where(unfelt, unmoved, x)
+    shares = _prior_shares(np.asarray(best.jac), pull / spreads)
     # A unit change of the optimiser's variable is a change of the constant by its scale, or by its own value.
     slopes = [a.outer(float(v)) if a.domain == "positive" else a.scale for a, v in zip(axes, x, strict=True)]
     ends = (x - low < AT_LIMIT * (high - low)) | (high - x < AT_LIMIT * (high - low))
     constants = []
     for index, axis in enumerate(axes):
         value, error = axis.outer(float(x[index])), float(errors[index])
-        basis = "start" if unfelt[index] else _basis(axis, value, error, bool(ends[index]), borrowed=pull > 0.0)
+        basis = "start"
+        if not unfelt[index]:
+            basis = _basis(axis, value, error, bool(ends[index]), float(shares[index]))
         constants.append(Constant(axis.path, value, axis.unit, error * float(slopes[index]), axis.meaning, basis))
     fitted = at(x)
     return Fit(fitted, constants, log_residuals(fitted, observed))
 
 
-def _basis(axis: _Axis, value: float, error: float, at_limit: bool, *, borrowed: bool) -> str:
+def _basis(axis: _Axis, value: float, error: float, at_limit: bool, share: float) -> str:
     """Say what a constant rests on; `error` is the points' own, as the optimiser sees the constant."""
+    if share > HALF:
+        return "borrowed"
     if at_limit and axis.domain == "positive":
         return "limit"
     if error <= axis.spread(value):
         return "fitted"
-    return "borrowed" if borrowed else "loose"
+    return "borrowed" if share > 0.0 else "loose"
+
+
+def _prior_shares(jacobian: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the prior's share of what is known of each constant: 1 where the points add nothing, 0 without a prior.
+
+    It is the prior's precision over the marginal one after the fit; the noise cancels.
+    """
+    return np.asarray(np.diag(np.linalg.pinv(jacobian.T @ jacobian)) * weights**2)
 
 
 def _standard_errors(jacobian: NDArray[np.float64], cost: float) -> NDArray[np.float64]:
