@@ -25,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "decode_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
     "prefill_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
     "grouped_gemm": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "n", "k"),
-    "elementwise": ("num_bytes",),
+    "elementwise": ("num_bytes", "row_elements"),
     "moe_layer": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "hidden_size", "intermediate_size"),
     "collective": ("num_bytes", "num_devices"),
     "direct_all_reduce": ("num_bytes", "num_devices"),
@@ -36,7 +36,12 @@ CLASSES = tuple(COLUMNS)
 `moe_layer` is two grouped GEMMs with the activation between, `collective` a library's (its operand type is the kind),
 `direct_all_reduce` an engine's own: published tables hold these."""
 DEFAULTS = {"expert_ranks": 1}
+NORMS = ("rms_norm", "add_rms_norm")
+"""Element-wise kernels that reduce each row: their `row_elements` is the width, that of others 0."""
 OPTIONAL = {"grouped_gemm": ("active_experts",)}
+HOST_DRIVEN = ("torch.mm_loop",)
+"""One product an expert, launched by a host that knows how many rows each expert got. In a step these counts are on the
+device, and no captured graph runs it: it says nothing about what a step's experts take."""
 MOST = 1 << 53
 """Sizes below it are exact as floats."""
 
@@ -115,13 +120,15 @@ class Observations:
 
 
 def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[LeftOut]]:
-    """Return the fastest correct row of each point, and the points none of whose kernels ran."""
+    """Return the fastest correct row of each point that a step could run, and the points none of whose kernels ran."""
     best: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         for name in ("point_id", "family"):
             if not isinstance(row.get(name), str):
                 raise SpecError(name, row.get(name), "must be a text in every measured row")
+        if row.get("backend") in HOST_DRIVEN:
+            continue
         key = str(row["point_id"])
         time = row.get("median_s")
         if row.get("error") is not None or not isinstance(time, int | float) or not 0 < time < math.inf:
@@ -137,6 +144,8 @@ def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
 
 
 def _column(row: Mapping[str, Any], name: str) -> int:
+    if name == "row_elements":
+        return _column(row, "width") if row.get("op") in NORMS else 0
     value = row.get("bytes", row.get("num_bytes")) if name == "num_bytes" else row.get(name, DEFAULTS.get(name))
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < MOST:
         rule = f"must be a positive number below {MOST} in every measured row"

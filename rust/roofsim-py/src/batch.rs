@@ -238,18 +238,26 @@ pub(crate) fn step_costs<'py>(
     Ok(arrays)
 }
 
-/// Costs of kernels that only move memory: `num_bytes` read and written.
+/// Costs of kernels that only move memory: `num_bytes` read and written; `row_elements` where rows of so many are reduced
+/// (norms), 0 where none are.
 #[pyfunction]
 #[pyo3(name = "_elementwise_costs")]
 pub(crate) fn elementwise_costs<'py>(
     py: Python<'py>,
     accelerator: &PyAccelerator,
     num_bytes: Counts<'py>,
+    row_elements: Counts<'py>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let [bytes] = columns([("num_bytes", &num_bytes)])?;
+    let elements = row_elements.as_slice().map_err(|_| spec("row_elements", "array", "must be contiguous"))?;
+    if elements.len() != bytes.len() {
+        let rule = format!("must be as long as the other columns, {}", bytes.len());
+        return Err(spec("row_elements", elements.len(), &rule));
+    }
     let machine = machine(accelerator);
-    let cost = |&bytes: &u64| ElementwiseOp::new(&machine, bytes as f64, 0.0).cost(1);
-    table(py, &bytes.iter().map(cost).collect::<Vec<_>>())
+    let costs = bytes.iter().zip(elements);
+    let costs = costs.map(|(&bytes, &elements)| ElementwiseOp::reducing(&machine, bytes as f64, 0.0, elements).cost(1));
+    table(py, &costs.collect::<Vec<_>>())
 }
 
 /// Costs of one kind of collective over buffers of some bytes among some devices.

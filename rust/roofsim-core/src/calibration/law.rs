@@ -119,6 +119,18 @@ const fn latent_t0_s() -> Seconds {
 pub enum GroupedGemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
+    /// `t0 + larger + exposed smaller`, of the arithmetic against `e_c P` and the bytes against `e_m W`: for devices whose
+    /// tiles are unknown.
+    Smooth {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Memory efficiency.
+        e_m: f64,
+        /// Compute efficiency.
+        e_c: f64,
+        /// Share of the shorter of arithmetic and memory traffic that the longer one does not hide.
+        exposed: f64,
+    },
     /// The least over output tiles of `larger + exposed smaller + w rows cols epilogue`, plus `t0`, of the times of the
     /// tiles in whole waves and of the bytes against `e_m W`: see `docs/moe.md`.
     Tiled {
@@ -145,12 +157,15 @@ pub enum GroupedGemmLaw {
 pub enum ElementwiseLaw {
     /// `bytes/W`.
     Roofline,
-    /// `launch + bytes/(e_m W)`.
+    /// `launch + bytes/(e_m W)`, plus `reduce` for every 4096 elements of a row that is reduced (a norm).
     Launched {
         /// Time of one kernel inside a captured graph.
         launch_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
+        /// Time in which a row of 4096 elements is reduced; every row waits for its own sum, however few there are.
+        #[serde(default)]
+        reduce_s: Seconds,
     },
 }
 
