@@ -11,6 +11,8 @@
 mod body;
 mod stream;
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::ops::attention::KernelLaw;
 use crate::step::RowOp;
@@ -116,19 +118,22 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    /// Adds `count` times the attention time of `batch` requests to each row, or to `start` where the rows begin alike;
-    /// returns the least time. `loads` is a table and the position of the first row in it.
+    /// Adds `count` times the attention time of `batch` requests to each row, or to `start` where the rows begin alike.
+    /// `loads` is a table and the position of the first row in it.
     fn add_attention(
         law: &KernelLaw, count: f64, batch: f64, loads: (&LoadTable, usize), start: Option<f64>, time: &mut [f64]
-    ) -> f64;
+    );
+    /// For each batch size adds `count` times the least attention time of at most [`BLOCK`] rows of a table. Times of
+    /// single rows are evaluated and compared, but not kept.
+    fn add_least_attention(
+        law: &KernelLaw, count: f64, batches: &[f64], loads: (&LoadTable, Range<usize>), earliest: &mut [f64]
+    );
     /// `out = numerator / x / divisor`.
     fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]);
     /// Clears the mask where `x` fails a test against `value`.
     fn keep(x: &[f64], test: Test, value: f64, mask: &mut [Mask]);
     /// Clears the mask where `x` differs from `value` (or equals it, with `wanted` false).
     fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask]);
-    /// Whether any kept row has `sign x value <= threshold`.
-    fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]) -> bool;
     /// Least time.
     fn earliest(time: &[f64]) -> f64;
     /// Least `sign x value` over the kept rows; infinity without any.
