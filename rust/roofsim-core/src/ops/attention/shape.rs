@@ -2,6 +2,7 @@
 //!
 //! Causal: the row at position p (from 0) sees min(p + 1, window) keys. The triangle is counted, never the full square.
 
+use crate::arithmetic::float;
 use crate::format::{ComputeDType, KvFormat};
 use crate::model::{Span, kept_tokens};
 use crate::workload::Request;
@@ -164,10 +165,10 @@ impl AttentionShape {
         let tiles_of_a_head = q.div_ceil(BLOCK);
         let kept = kept_tokens(self.span, request.context_tokens) as f64;
         Counts {
-            flops: flops as f64,
-            bytes: self.request_bytes(q, keys) as f64,
-            split_flops: split_flops as f64,
-            packed_limit_flops: self.split_flops(self.most_packed_tokens(), request, keys) as f64,
+            flops: float(flops),
+            bytes: float(self.request_bytes(q, keys)),
+            split_flops: float(split_flops),
+            packed_limit_flops: float(self.split_flops(self.most_packed_tokens(), request, keys)),
             is_packed,
             row_share: rows.min(BLOCK) as f64 / BLOCK as f64,
             tiles,
@@ -178,8 +179,8 @@ impl AttentionShape {
             long: NEARLY.map(|nearly| if is_packed { LongTiles::default() } else { self.long_tiles(request, nearly) }),
             head_bytes: keys as f64 * self.head_bytes(),
             root_context: (kept * self.relative_width()).sqrt(),
-            expanded_flops: expanded as f64,
-            expansion_flops: expansion as f64,
+            expanded_flops: float(expanded),
+            expansion_flops: float(expansion),
         }
     }
 
