@@ -193,7 +193,7 @@ Evaluator: TypeAlias = "Callable[[slice], Callable[[float], Array]]"
 
 
 def attention_of(case: Case) -> tuple[Evaluator, Callable[[Array], Array]]:
-    """The time of attention, and what every context of a batch has more."""
+    """Return the time of attention, and what every context of a batch has more."""
     (at,) = (at for at, o in enumerate(case.ops(1, 2)) if is_attention(o))
     contexts = np.asarray(case.contexts, dtype=np.float64)
     if case.calibration == "ideal":
@@ -222,7 +222,7 @@ OVERLAP = 0.8
 
 
 def calibrated_attention_of(case: Case, at: int, contexts: Array) -> tuple[Evaluator, Callable[[Array], Array]]:
-    """The same under a calibrated law, for one new token a request."""
+    """Do the same under a calibrated law, for one new token a request."""
     law = json.loads(case.deployment.calibration.to_json())
     constants, device = law["attention"], rs.Accelerator.load(case.device)
     if set(constants) != KNOWN:

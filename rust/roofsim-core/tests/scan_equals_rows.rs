@@ -66,8 +66,7 @@ fn space(name: &str, random: &mut Random, query_tokens: u64) -> Space {
 fn column(space: &Space, column: Column) -> Vec<f64> {
     let rows = usize::try_from(space.num_configurations().unwrap()).unwrap();
     let (mut null, mut floats, mut counts) = (vec![false; rows], vec![0.0; rows], vec![0; rows]);
-    let output =
-        if column == Column::ContextTokens { Output::Count(&mut counts) } else { Output::Float(&mut floats) };
+    let output = if column == Column::ContextTokens { Output::Count(&mut counts) } else { Output::Float(&mut floats) };
     space.run(Runner::new(1), &[column], vec![output], &mut null, &mut |_, _| ControlFlow::Continue(())).unwrap();
     if column == Column::ContextTokens {
         return counts.into_iter().map(|n: u64| n as f64).collect();
@@ -86,7 +85,9 @@ fn the_best_rows_and_the_front_are_those_of_all_rows() {
             let rows = usize::try_from(space.num_configurations().unwrap()).unwrap();
             let (mut null, mut fits) = (vec![false; rows], vec![false; rows]);
             let output = vec![Output::Flag(&mut fits)];
-            space.run(Runner::new(1), &[Column::Fits], output, &mut null, &mut |_, _| ControlFlow::Continue(())).unwrap();
+            space
+                .run(Runner::new(1), &[Column::Fits], output, &mut null, &mut |_, _| ControlFlow::Continue(()))
+                .unwrap();
             fits
         };
         let [_, user, _, time, _] = &columns;

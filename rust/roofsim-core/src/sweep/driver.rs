@@ -432,7 +432,14 @@ struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    fn new(isa: Isa, space: &Space, chunk: &Chunk, deployment: &'a Deployment, table: &'a PairTable, rows_s: &'a [f64]) -> Self {
+    fn new(
+        isa: Isa,
+        space: &Space,
+        chunk: &Chunk,
+        deployment: &'a Deployment,
+        table: &'a PairTable,
+        rows_s: &'a [f64],
+    ) -> Self {
         let batches = chunk.batches.clone().map(|at| space.batch_size.at(at) as f64).collect();
         Self { isa, deployment, table, rows_s, batches }
     }
