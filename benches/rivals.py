@@ -149,8 +149,9 @@ class UnknownLawError(Exception):
 KNOWN = {
     *("law", "e_m", "stream_bytes_per_s", "crowd_s", "crowd_heads", "pass_t0_s"),
     *("split_t0_s", "split_c_s", "split_rows_s", "split_e_c", "latent_e_c", "latent_t0_s"),
+    "tile_exp_per_s",
     # Of query tiles, which a step of one new token a request has not.
-    *("tile_t0_s", "tile_e_c", "tile_exp_per_s", "tile_start", "tile_spread", "tile_last", "tile_end", "prefix_tile_s"),
+    *("tile_t0_s", "tile_e_c", "tile_start", "tile_spread", "tile_last", "tile_end", "prefix_tile_s"),
 }
 
 
@@ -249,7 +250,9 @@ def calibrated_attention_of(case: Case, at: int, contexts: Array) -> tuple[Evalu
         flops *= np.ceil(rows / 16) * 16 / rows
     relative = sum(width) / 256
     peak = device.peak_flops_per_s["bf16"]
-    split = flops / (peak * efficiency * law["step"]["compute_rate"])
+    # Products and exponentials overlap in part; latent attention's are in its efficiency.
+    exponentials_s = 0 if latent else 1 / (constants["tile_exp_per_s"] * units * 2 * sum(width))
+    split = flops * np.hypot(1 / (peak * efficiency), exponentials_s) / law["step"]["compute_rate"]
     streaming = (quantity("bytes", 1, 1 << 11) - quantity("bytes", 1, 1 << 10)) / 1024 / kv_heads
     streaming /= constants["stream_bytes_per_s"]
     stream, block = streaming * contexts, streaming * 128

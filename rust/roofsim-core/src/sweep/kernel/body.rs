@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::arithmetic::smaller;
-use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad, NEARLY};
+use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad};
 use crate::step::RowOp;
 
 /// Rows evaluated at once: their tables and results stay in the first-level cache.
@@ -33,6 +33,8 @@ pub struct LoadTable {
     /// See [`Load`].
     pub bytes: Vec<f64>,
     /// See [`Load`].
+    pub moved_bytes: Vec<f64>,
+    /// See [`Load`].
     pub split_s: Vec<f64>,
     /// See [`Load`].
     pub tile_s: Vec<f64>,
@@ -45,9 +47,11 @@ pub struct LoadTable {
     /// See [`Load`].
     pub stream_s: Vec<f64>,
     /// See [`LongLoad`].
-    pub long_tiles: [Vec<f64>; NEARLY.len()],
+    pub long_tiles: Vec<f64>,
     /// See [`LongLoad`].
-    pub long_s: [Vec<f64>; NEARLY.len()],
+    pub long_s: Vec<f64>,
+    /// See [`LongLoad`].
+    pub wave_split_s: Vec<f64>,
     /// See [`Load`].
     pub pass_overhead_s: Vec<f64>,
     /// See [`Load`].
@@ -63,14 +67,16 @@ impl LoadTable {
         Self {
             flops: room(),
             bytes: room(),
+            moved_bytes: room(),
             split_s: room(),
             tile_s: room(),
             filled: room(),
             longest_s: room(),
             tail_s: room(),
             stream_s: room(),
-            long_tiles: NEARLY.map(|_| room()),
-            long_s: NEARLY.map(|_| room()),
+            long_tiles: room(),
+            long_s: room(),
+            wave_split_s: room(),
             pass_overhead_s: room(),
             split_overhead_s: room(),
             has_tiles: false,
@@ -81,16 +87,16 @@ impl LoadTable {
     pub fn push(&mut self, load: &Load) {
         self.flops.push(load.flops);
         self.bytes.push(load.bytes);
+        self.moved_bytes.push(load.moved_bytes);
         self.split_s.push(load.split_s);
         self.tile_s.push(load.tile_s);
         self.filled.push(load.filled);
         self.longest_s.push(load.longest_s);
         self.tail_s.push(load.tail_s);
         self.stream_s.push(load.stream_s);
-        for (share, long) in load.long.iter().enumerate() {
-            self.long_tiles[share].push(long.tiles);
-            self.long_s[share].push(long.tile_s);
-        }
+        self.long_tiles.push(load.long.tiles);
+        self.long_s.push(load.long.tile_s);
+        self.wave_split_s.push(load.long.wave_split_s);
         self.pass_overhead_s.push(load.pass_overhead_s);
         self.split_overhead_s.push(load.split_overhead_s);
         self.has_tiles |= load.filled > 0.0;
@@ -103,16 +109,18 @@ impl LoadTable {
             requests: 1.0,
             flops: pick(&self.flops),
             bytes: pick(&self.bytes),
+            moved_bytes: pick(&self.moved_bytes),
             split_s: pick(&self.split_s),
             tile_s: pick(&self.tile_s),
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
             tail_s: pick(&self.tail_s),
             stream_s: pick(&self.stream_s),
-            long: std::array::from_fn(|share| LongLoad {
-                tiles: pick(&self.long_tiles[share]),
-                tile_s: pick(&self.long_s[share]),
-            }),
+            long: LongLoad {
+                tiles: pick(&self.long_tiles),
+                tile_s: pick(&self.long_s),
+                wave_split_s: pick(&self.wave_split_s),
+            },
             pass_overhead_s: pick(&self.pass_overhead_s),
             split_overhead_s: pick(&self.split_overhead_s),
         }
@@ -154,6 +162,7 @@ pub(super) fn add_attention(
 ) {
     let n = time.len();
     let bytes = part(&table.bytes, first, n);
+    let moved_bytes = part(&table.moved_bytes, first, n);
     match law.kernels {
         Kernels::Roofline => {
             let flops = part(&table.flops, first, n);
@@ -166,7 +175,7 @@ pub(super) fn add_attention(
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             add_each!(time, start, j => {
-                let load = packed(bytes[j], split_s[j], 0.0, split_overhead_s[j]);
+                let load = packed(moved_bytes[j], split_s[j], 0.0, split_overhead_s[j]);
                 count * law.split_time_s(&load.times(batch))
             });
         }
@@ -177,20 +186,22 @@ pub(super) fn add_attention(
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
             let tail_s = part(&table.tail_s, first, n);
-            let long_tiles: [&[f64]; NEARLY.len()] = std::array::from_fn(|i| part(&table.long_tiles[i], first, n));
-            let long_s: [&[f64]; NEARLY.len()] = std::array::from_fn(|i| part(&table.long_s[i], first, n));
+            let long_tiles = part(&table.long_tiles, first, n);
+            let long_s = part(&table.long_s, first, n);
+            let wave_split_s = part(&table.wave_split_s, first, n);
             let stream_s = part(&table.stream_s, first, n);
             let pass_overhead_s = part(&table.pass_overhead_s, first, n);
             add_each!(time, start, j => {
                 let load = Load {
                     requests: 1.0,
                     bytes: bytes[j],
+                    moved_bytes: moved_bytes[j],
                     split_s: split_s[j],
                     tile_s: tile_s[j],
                     filled: filled[j],
                     longest_s: longest_s[j],
                     tail_s: tail_s[j],
-                    long: std::array::from_fn(|i| LongLoad { tiles: long_tiles[i][j], tile_s: long_s[i][j] }),
+                    long: LongLoad { tiles: long_tiles[j], tile_s: long_s[j], wave_split_s: wave_split_s[j] },
                     stream_s: stream_s[j],
                     pass_overhead_s: pass_overhead_s[j],
                     split_overhead_s: split_overhead_s[j],
@@ -204,7 +215,7 @@ pub(super) fn add_attention(
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             let stream_s = part(&table.stream_s, first, n);
             add_each!(time, start, j => {
-                let load = packed(bytes[j], split_s[j], stream_s[j], split_overhead_s[j]);
+                let load = packed(moved_bytes[j], split_s[j], stream_s[j], split_overhead_s[j]);
                 count * law.packed_time_s(&load.times(batch))
             });
         }
@@ -213,8 +224,8 @@ pub(super) fn add_attention(
 
 /// The load of a request of packed rows, as far as its time depends on it.
 #[inline(always)]
-fn packed(bytes: f64, split_s: f64, stream_s: f64, split_overhead_s: f64) -> Load {
-    Load { requests: 1.0, bytes, split_s, stream_s, split_overhead_s, ..Load::default() }
+fn packed(moved_bytes: f64, split_s: f64, stream_s: f64, split_overhead_s: f64) -> Load {
+    Load { requests: 1.0, moved_bytes, split_s, stream_s, split_overhead_s, ..Load::default() }
 }
 
 /// Rows side by side whose least is kept for each place: a single running minimum would wait for itself.
@@ -246,10 +257,10 @@ fn least_attention(law: &KernelLaw, batch: f64, table: &LoadTable, rows: Range<u
         add_attention(law, 1.0, batch, (table, first), Some(0.0), &mut times[..n]);
         return earliest(&times[..n]);
     }
-    let bytes = part(&table.bytes, first, n);
+    let moved_bytes = part(&table.moved_bytes, first, n);
     let least = match law.kernels {
         Kernels::Roofline => {
-            let flops = part(&table.flops, first, n);
+            let (bytes, flops) = (part(&table.bytes, first, n), part(&table.flops, first, n));
             least_each!(n, [bytes, flops], j => {
                 let load = Load { flops: flops[j], bytes: bytes[j], ..Load::default() };
                 law.roofline_time_s(&load.times(batch))
@@ -258,8 +269,8 @@ fn least_attention(law: &KernelLaw, batch: f64, table: &LoadTable, rows: Range<u
         Kernels::Split => {
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
-            least_each!(n, [bytes, split_s, split_overhead_s], j => {
-                let load = packed(bytes[j], split_s[j], 0.0, split_overhead_s[j]);
+            least_each!(n, [moved_bytes, split_s, split_overhead_s], j => {
+                let load = packed(moved_bytes[j], split_s[j], 0.0, split_overhead_s[j]);
                 law.split_time_s(&load.times(batch))
             })
         }
@@ -267,8 +278,8 @@ fn least_attention(law: &KernelLaw, batch: f64, table: &LoadTable, rows: Range<u
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             let stream_s = part(&table.stream_s, first, n);
-            least_each!(n, [bytes, split_s, stream_s, split_overhead_s], j => {
-                let load = packed(bytes[j], split_s[j], stream_s[j], split_overhead_s[j]);
+            least_each!(n, [moved_bytes, split_s, stream_s, split_overhead_s], j => {
+                let load = packed(moved_bytes[j], split_s[j], stream_s[j], split_overhead_s[j]);
                 law.packed_time_s(&load.times(batch))
             })
         }
