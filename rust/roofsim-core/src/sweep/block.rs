@@ -1,6 +1,6 @@
 //! A block: up to a few hundred neighbouring rows of one combination and batch size, evaluated together.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use super::column::Column;
@@ -34,12 +34,13 @@ pub(super) struct Place<'a> {
     pub(super) most_query_tokens: f64,
 }
 
-/// Evaluated rows.
-#[derive(Debug)]
+/// Rows, evaluated as far as they are asked for.
 pub(super) struct Block<'a> {
     place: Place<'a>,
-    time_s: &'a [f64],
-    earliest: f64,
+    /// Where the times will stand.
+    room: Cell<Option<&'a mut [f64]>>,
+    time_s: OnceCell<&'a [f64]>,
+    earliest: OnceCell<f64>,
     costs: OnceCell<Vec<OpCost>>,
 }
 
@@ -83,33 +84,41 @@ impl OfTime {
 }
 
 impl<'a> Block<'a> {
-    /// Evaluates the time of every row into `time`, which has one place for each.
-    pub(super) fn evaluate(place: Place<'a>, time: &'a mut [f64]) -> Self {
-        let Ok((deployment, _)) = &place.combination.runs else {
+    /// Rows whose times will stand in `room`, which has one place for each. No time may be below `earliest` where that is
+    /// known.
+    pub(super) fn new(place: Place<'a>, room: &'a mut [f64], earliest: Option<f64>) -> Self {
+        Self {
+            place,
+            room: Cell::new(Some(room)),
+            time_s: OnceCell::new(),
+            earliest: earliest.map_or_else(OnceCell::new, OnceCell::from),
+            costs: OnceCell::new(),
+        }
+    }
+
+    /// Writes the time of every row.
+    fn evaluate(&self, time: &mut [f64]) {
+        let Ok((deployment, _)) = &self.combination.runs else {
             time.fill(0.0);
-            return Self { place, time_s: time, earliest: 0.0, costs: OnceCell::new() };
+            return;
         };
-        let mut start = match place.rows_s {
+        let mut start = match self.rows_s {
             [one] => Some(*one),
             several => {
-                let cycle = several.iter().cycle().skip(place.first % several.len().max(1));
+                let cycle = several.iter().cycle().skip(self.first % several.len().max(1));
                 time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
                 None
             }
         };
-        let mut earliest = None;
-        let batch = place.batch_size as f64;
-        for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
-            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, place.first));
-            let least = kernel::add_attention(place.isa, law, count, batch, loads, start.take(), time);
-            earliest = Some(least);
+        let batch = self.batch_size as f64;
+        for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
+            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, self.first));
+            kernel::add_attention(self.isa, law, count, batch, loads, start.take(), time);
         }
         // A model without attention.
         if let Some(start) = start {
             time.fill(start);
         }
-        let earliest = earliest.unwrap_or_else(|| kernel::earliest(place.isa, time));
-        Self { place, time_s: time, earliest, costs: OnceCell::new() }
     }
 
     /// How a column follows from time in this block, where only the time varies and every row has a result.
@@ -141,8 +150,12 @@ impl<'a> Block<'a> {
     }
 
     /// Times of the rows.
-    pub(super) const fn time_s(&self) -> &[f64] {
-        self.time_s
+    pub(super) fn time_s(&self) -> &[f64] {
+        self.time_s.get_or_init(|| {
+            let time = self.room.take().unwrap_or_default();
+            self.evaluate(time);
+            time
+        })
     }
 
     /// The rows' part of a column of the pair table.
@@ -155,14 +168,14 @@ impl<'a> Block<'a> {
         self.combination.runs.as_ref().ok()
     }
 
-    /// Whether any time is at most `latest`.
+    /// Whether any time may be at most `latest`.
     pub(super) fn any_until(&self, latest: f64) -> bool {
-        self.earliest <= latest
+        self.earliest() <= latest
     }
 
-    /// Least time of the rows.
-    pub(super) const fn earliest(&self) -> f64 {
-        self.earliest
+    /// No row takes less.
+    pub(super) fn earliest(&self) -> f64 {
+        *self.earliest.get_or_init(|| kernel::earliest(self.isa, self.time_s()))
     }
 
     /// Whether any row has a result.

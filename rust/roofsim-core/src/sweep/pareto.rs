@@ -125,6 +125,8 @@ impl Search<'_> {
 }
 
 impl Visitor for Search<'_> {
+    const SCREENS: bool = true;
+
     fn visit(&mut self, block: &Block<'_>) {
         let count = self.objectives.len();
         if !block.has_results() || !block.any_until(self.latest) {

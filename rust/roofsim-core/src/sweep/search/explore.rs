@@ -280,7 +280,7 @@ impl<'a> Explorer<'a> {
             most_query_tokens: (MAX_TOKENS / batch_size) as f64,
         };
         let (Some(time), Some(mask)) = (self.time.get_mut(..len), self.mask.get_mut(..len)) else { return };
-        let block = Block::evaluate(place, time);
+        let block = Block::new(place, time, None);
         keep_passing(&block, question.filters, mask);
         let objectives = question.goal.objectives();
         for (&column, values) in objectives.iter().zip(self.values.iter_mut()) {
