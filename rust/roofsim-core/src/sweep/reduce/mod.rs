@@ -25,7 +25,7 @@ use crate::parallel::Status;
 
 pub use groups::{Group, Groups};
 pub use histogram::Histogram;
-pub(super) use key::Keys;
+pub(super) use key::{Keys, Places, Span};
 pub use key::{GroupKey, MAX_GROUPS};
 pub use quantiles::{RELATIVE_ERROR, Sketch};
 
