@@ -43,8 +43,8 @@ class SearchReport:
     num_unranked : int
         Rows without a value in a column that ranks, because nobody gave a price or measured the power: filters aside,
         rows that no engine would run among them.
-    unranked : str
-        Why, accelerator by accelerator; empty where every row could be ranked.
+    without_price, without_power : tuple of str
+        Accelerators whose rows those are: nobody gave a price, or a calibration has no measured power.
     """
 
     method: Literal["scan", "search"]
@@ -54,7 +54,15 @@ class SearchReport:
     num_compiled: int = 0
     reason: str = dataclasses.field(default="", compare=False)
     num_unranked: int = 0
-    unranked: str = dataclasses.field(default="", compare=False)
+    without_price: tuple[str, ...] = ()
+    without_power: tuple[str, ...] = ()
+
+    @property
+    def unranked(self) -> str:
+        """Why rows could not be ranked, accelerator by accelerator; empty where every row could."""
+        why = [f"no price is known of {', '.join(self.without_price)}"] if self.without_price else []
+        why += [f"a calibration of {', '.join(self.without_power)} has no measured power"] if self.without_power else []
+        return "; ".join(why)
 
     @classmethod
     def of_scan(cls, num_configurations: int, reason: str = "") -> SearchReport:
@@ -80,20 +88,19 @@ class SearchReport:
         counted = ("num_configurations", "num_evaluated", "num_bounded", "num_compiled", "num_unranked")
         counts = {name: sum(getattr(report, name) for report in reports) for name in counted}
         method: Literal["scan", "search"] = "search" if any(r.method == "search" for r in reports) else "scan"
-        said = {name: "; ".join(dict.fromkeys(filter(None, (getattr(r, name) for r in reports)))) for name in _SAID}
-        return cls(method, **counts, **said)
+        reason = "; ".join(dict.fromkeys(report.reason for report in reports if report.reason))
+        names = {
+            field: tuple(sorted({name for report in reports for name in getattr(report, field)}))
+            for field in ("without_price", "without_power")
+        }
+        return cls(method, **counts, reason=reason, **names)
 
     def without(self, space: _core._Space, columns: Sequence[str], rows: tuple[int, int] | None) -> SearchReport:
         """Return the report with the rows of a space, or of a range, that these columns cannot rank."""
         count, priceless, powerless = _core._unranked(space, list(columns), rows)
-        if not count:
-            return self
-        why = [f"no price is known of {', '.join(priceless)}"] if priceless else []
-        why += [f"nobody measured the power of {', '.join(powerless)}"] if powerless else []
-        return dataclasses.replace(self, num_unranked=count, unranked="; ".join(why))
-
-
-_SAID = ("reason", "unranked")
+        return dataclasses.replace(
+            self, num_unranked=count, without_price=tuple(priceless), without_power=tuple(powerless)
+        )
 
 
 def _known(method: object) -> str:

@@ -70,12 +70,7 @@ fn _top_k<'py>(
 
 /// The Pareto front of a range in row order: its values, row by row, and the numbers of its rows.
 #[pyfunction]
-fn _pareto<'py>(
-    py: Python<'py>,
-    space: &PySpace,
-    objectives: Vec<String>,
-    request: Request,
-) -> PyResult<Ranked<'py>> {
+fn _pareto<'py>(py: Python<'py>, space: &PySpace, objectives: Vec<String>, request: Request) -> PyResult<Ranked<'py>> {
     let objectives = parse_columns("objectives", &objectives)?;
     let found = request.run(py, &space.inner, |scan, tick| space.inner.pareto_of(scan, &objectives, tick))?;
     points(py, &found.rows)

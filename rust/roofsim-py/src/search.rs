@@ -57,8 +57,7 @@ pub(crate) fn search_top_k<'py>(
     let column = Column::parse("by", by).python()?;
     let filters = space.filters(&filters)?;
     let runner = runner(num_threads)?;
-    let (best, done) =
-        detached(py, progress, |tick| space.inner.search_top_k(runner, k, column, &filters, tick))?;
+    let (best, done) = detached(py, progress, |tick| space.inner.search_top_k(runner, k, column, &filters, tick))?;
     Ok((ranked(py, &best.rows)?, report(done)))
 }
 
@@ -76,8 +75,7 @@ pub(crate) fn search_pareto<'py>(
     let objectives = parse_columns("objectives", &objectives)?;
     let filters = space.filters(&filters)?;
     let runner = runner(num_threads)?;
-    let (front, done) =
-        detached(py, progress, |tick| space.inner.search_pareto(runner, &objectives, &filters, tick))?;
+    let (front, done) = detached(py, progress, |tick| space.inner.search_pareto(runner, &objectives, &filters, tick))?;
     Ok((points(py, &front.rows)?, report(done)))
 }
 
@@ -99,8 +97,7 @@ pub(crate) fn search_best_per_group<'py>(
     let (by, group_by) = (column("by", by)?, parse_columns("group_by", &group_by)?);
     let filters = space.filters(&filters)?;
     let runner = runner(num_threads)?;
-    let (groups, done) = detached(py, progress, |tick| {
-        space.inner.search_best_per_group(runner, k, by, &group_by, &filters, tick)
-    })?;
+    let (groups, done) =
+        detached(py, progress, |tick| space.inner.search_best_per_group(runner, k, by, &group_by, &filters, tick))?;
     Ok((keyed(py, &space.inner, &group_by, groups)?, report(done)))
 }

@@ -14,8 +14,8 @@ use crate::accelerator::PyAccelerator;
 use crate::arguments::{count, each, kv_format, number, shown, text, weight_format};
 use crate::calibration::choose;
 use crate::error::{IntoPython, spec, to_python};
-use crate::ranked::{Ranked, points, ranked};
 use crate::model::PyModel;
+use crate::ranked::{Ranked, points, ranked};
 
 /// Axes and what can be done with their product.
 #[pyclass(name = "_Space", module = "roofsim._core", frozen)]

@@ -3,7 +3,7 @@
 //! New points gather in a short list; a full one is joined with the trees that are no larger into one tree, of which
 //! the beaten points are left out. A tree answers whether it beats a point by leaving out subtrees that start behind it
 //! and by stopping at the first that ends before it. Points that newer ones beat stay until their tree is joined: they
-//! can only beat what is beaten anyway.
+//! can only beat what is beaten anyway. For the same reason a point may be taken in before all trees are looked through.
 //!
 //! Source: J. L. Bentley, J. B. Saxe, "Decomposable searching problems I", J. Algorithms 1 (1980).
 
@@ -13,9 +13,11 @@ use super::maxima::maxima;
 use super::{Entry, Point, beats, no_worse};
 
 /// Points that are gathered before they become a tree.
-const RECENT: usize = 64;
+const RECENT: usize = 256;
 /// Points of a leaf.
 const LEAF: usize = 8;
+/// Nodes that are looked at before a point is taken in unseen: what beats it leaves it out when trees are joined.
+const MOST_NODES: usize = 256;
 /// Deepest stack of a walk: one place per level of a tree.
 const DEEPEST: usize = 64;
 
@@ -45,11 +47,13 @@ impl Tree {
         Self { nodes, points }
     }
 
-    fn covers(&self, corner: &Point, first_row: u128) -> bool {
+    /// Whether a point beats the corner; false too where that is not known after so many nodes.
+    fn covers(&self, corner: &Point, first_row: u128, nodes: &mut usize) -> bool {
         let mut open = [0_usize; DEEPEST];
         let mut depth = 1;
-        while depth > 0 {
+        while depth > 0 && *nodes > 0 {
             depth -= 1;
+            *nodes -= 1;
             let Some((at, node)) = open.get(depth).and_then(|&at| Some((at, self.nodes.get(at)?))) else { continue };
             if !no_worse(&node.low, corner) {
                 continue;
@@ -114,13 +118,18 @@ impl Forest {
 
     /// Whether nothing that is no better than the corner and stands at `first_row` or above it could enter.
     pub(super) fn covers(&self, corner: &Point, first_row: u128) -> bool {
-        self.trees.iter().any(|tree| tree.covers(corner, first_row))
+        self.covers_within(corner, first_row, usize::MAX)
+    }
+
+    /// The same, or false where that is not known after so many nodes.
+    fn covers_within(&self, corner: &Point, first_row: u128, mut nodes: usize) -> bool {
+        self.trees.iter().any(|tree| tree.covers(corner, first_row, &mut nodes))
             || self.recent.iter().any(|entry| beats(entry, corner, first_row))
     }
 
     /// Takes a point in unless another is no worse; of equal points the lower row counts in the end.
     pub(super) fn offer(&mut self, point: &Point, row: u128) {
-        if self.covers(point, row.saturating_add(1)) {
+        if self.covers_within(point, row.saturating_add(1), MOST_NODES) {
             return;
         }
         self.recent.retain(|(other, _)| !no_worse(point, other));

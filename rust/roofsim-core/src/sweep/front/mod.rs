@@ -80,7 +80,10 @@ impl Front {
 
     /// The points of several fronts over the same objectives that no point of any of them beats; asks now and then
     /// whether to go on.
-    pub(super) fn join(fronts: impl IntoIterator<Item = Self>, mut go_on: impl FnMut() -> Result<()>) -> Result<Vec<Entry>> {
+    pub(super) fn join(
+        fronts: impl IntoIterator<Item = Self>,
+        mut go_on: impl FnMut() -> Result<()>,
+    ) -> Result<Vec<Entry>> {
         let (mut objectives, mut candidates) = (2, Vec::new());
         for front in fronts {
             objectives = front.objectives;
@@ -139,7 +142,8 @@ mod tests {
             let mut found = Front::join(fronts, || Ok(())).unwrap_or_default();
             let beaten = |b: &Entry| points.iter().any(|a| beats(a, &b.0, b.1));
             let mut front: Vec<Entry> = points.iter().filter(|b| !beaten(b)).copied().collect();
-            let order = |a: &Entry, b: &Entry| a.1.cmp(&b.1).then(a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+            let order =
+                |a: &Entry, b: &Entry| a.1.cmp(&b.1).then(a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
             front.sort_by(order);
             front.dedup();
             found.sort_by(order);

@@ -177,13 +177,6 @@ impl Keys {
         self.domains.iter().map(Domain::len).product()
     }
 
-    /// Whether all rows of a combination are in one group.
-    pub(in super::super) fn are_of_combination(&self) -> bool {
-        use Column::{BatchSize, Bound, ContextTokens, Fits, QueryTokens, Status};
-        let differs = |c: &Column| matches!(c, BatchSize | ContextTokens | QueryTokens | Fits | Bound | Status);
-        !self.columns.iter().any(differs)
-    }
-
     /// The grouping columns.
     pub(in super::super) fn columns(&self) -> &[Column] {
         &self.columns

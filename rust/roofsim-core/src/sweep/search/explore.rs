@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::super::block::{Block, Place};
 use super::super::column::Column;
 use super::super::filter::{Filter, keep_passing, latest};
-use super::super::kernel::{BLOCK, Isa, Mask};
-use super::super::front::{MOST, Point};
+use super::super::front::{Entry, MOST, Point};
+use super::super::kernel::{self, BLOCK, Isa, Mask};
 use super::super::pareto::best_point;
 use super::super::reduce::{Places, Span};
 use super::super::tables::PairTable;
@@ -85,6 +85,8 @@ pub(super) struct Explorer<'a> {
     values: Box<[[f64; BLOCK]; MOST]>,
     time: Box<[f64; BLOCK]>,
     mask: Box<[Mask; BLOCK]>,
+    /// Rows of a block that pass, with their groups.
+    passing: Vec<(usize, Entry)>,
 }
 
 impl<'a> Explorer<'a> {
@@ -97,6 +99,7 @@ impl<'a> Explorer<'a> {
             values: Box::new([[0.0; BLOCK]; MOST]),
             time: Box::new([0.0; BLOCK]),
             mask: Box::new([0; BLOCK]),
+            passing: Vec::new(),
         }
     }
 
@@ -325,11 +328,23 @@ impl<'a> Explorer<'a> {
             return;
         }
         keep_passing(&block, question.filters, mask);
-        for (&column, values) in objectives.iter().zip(self.values.iter_mut()) {
+        // No row that passes is better than this in any objective.
+        let mut best: Point = [0.0; MOST];
+        for ((&column, values), best) in objectives.iter().zip(self.values.iter_mut()).zip(&mut best) {
             if let Some(values) = values.get_mut(..len) {
                 block.fill(column, values);
+                *best = kernel::least(question.isa, values, column.direction().sign(), mask);
+                if *best == f64::INFINITY {
+                    return;
+                }
             }
         }
+        if let Places::One(group) = groups
+            && question.goal.hopeless(group, &best, lowest)
+        {
+            return;
+        }
+        self.passing.clear();
         for (at, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
             let mut point: Point = [0.0; MOST];
             for ((slot, values), column) in point.iter_mut().zip(self.values.iter()).zip(objectives) {
@@ -340,9 +355,11 @@ impl<'a> Explorer<'a> {
                     Places::One(group) => group,
                     Places::Each(groups) => groups.get(at).copied().unwrap_or(usize::MAX),
                 };
-                question.goal.offer(group, &point, self.first_row + axes.row_at([batch, context(at), query]));
+                let row = self.first_row + axes.row_at([batch, context(at), query]);
+                self.passing.push((group, (point, row)));
             }
         }
+        question.goal.offer_all(&self.passing);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::super::column::Column;
-use super::super::front::{Front, Point};
+use super::super::front::{Entry as PointOfRow, Front, Point};
 use super::super::reduce::{Keys, Span};
 
 /// Keeps rows by their objectives, signed so that smaller is better.
@@ -33,6 +33,11 @@ pub(super) trait Goal: Sync {
 
     /// Offers a row of a group; offering it again changes nothing.
     fn offer(&self, group: usize, point: &Point, row: u128);
+
+    /// Offers rows together, each with its group.
+    fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
+        rows.iter().for_each(|(group, (point, row))| self.offer(*group, point, *row));
+    }
 }
 
 /// A key and its row in the order of the result: smaller keys first, ties to the lower row.
@@ -156,5 +161,12 @@ impl Goal for SharedFront<'_> {
             return;
         }
         self.front.write().unwrap_or_else(PoisonError::into_inner).offer(point, row);
+    }
+
+    fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
+        if !rows.is_empty() {
+            let mut front = self.front.write().unwrap_or_else(PoisonError::into_inner);
+            rows.iter().for_each(|(_, (point, row))| front.offer(point, *row));
+        }
     }
 }

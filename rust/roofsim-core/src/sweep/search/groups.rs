@@ -15,9 +15,6 @@ use super::goal::{BestRows, Goal};
 use super::{Choice, SearchReport, driver};
 use crate::error::Result;
 
-/// Rows to keep that a group within combinations counts as.
-const ROWS_PER_GROUP: usize = 4;
-
 /// The k best rows of every group by one column.
 #[derive(Debug)]
 struct BestOfGroups<'a> {
@@ -98,9 +95,6 @@ impl Space {
     /// neither can make are left to a scan to refuse.
     pub fn prefers_group_search(&self, k: usize, column: Column, group_by: &[Column]) -> Choice {
         let Ok(keys) = Keys::new(self, group_by) else { return Choice::scan("the groups are refused") };
-        let kept = k.saturating_mul(keys.num_known());
-        // Each group within a combination is a search of its own, which takes the time of so many rows of a scan.
-        let each = if keys.are_of_combination() { 1 } else { ROWS_PER_GROUP };
-        self.prefers_search(kept.saturating_mul(each), &[column])
+        self.prefers_search(k.saturating_mul(keys.num_known()), &[column])
     }
 }

@@ -112,7 +112,9 @@ impl Space {
             return Choice::scan(format!("{rows} rows are evaluated sooner than bounded (below {SMALL})"));
         }
         if each < SHORT {
-            let rule = format!("the numeric axes make {each} rows of each combination: too few to leave any out (below {SHORT})");
+            let rule = format!(
+                "the numeric axes make {each} rows of each combination: too few to leave any out (below {SHORT})"
+            );
             return Choice::scan(rule);
         }
         if let Some(column) = objectives.iter().find(loose) {
