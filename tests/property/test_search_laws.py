@@ -290,8 +290,13 @@ def test_rankings_are_arrays_and_lists():
     assert values.shape == (len(front), 2) == (64, 2)
     assert rows.tolist() == front.indices == list(range(64))
     wide = rs.SweepSpace("llama-3.1-8b", "h100-sxm", **LARGE, block_size=[16] * 2**20, max_num_seqs=[1024] * 2**20)
-    last = wide.top_k(1, by="context_tokens", where=["batch_size == 4096"], method="search")
-    assert last.indices == [4096 * 131_072 - 1]
+    total = wide.num_configurations
+    late = [wide.top_k(2, by="context_tokens", rows=range(total - n, total)) for n in (3, 6)]
+    assert total > 2**64
+    assert late[0].merge(late[1]).indices == late[0].indices == [total - 1, total - 2]
+    assert late[0].to_numpy()[1].tolist() == late[0].indices
+    ends = [wide.pareto(["time_s", "context_tokens"], rows=range(total - n, total)) for n in (3, 6)]
+    assert ends[0].merge(ends[1]).indices == ends[1].indices == list(range(total - 6, total))
 
 
 def test_a_ranking_of_very_many_rows_is_a_sort():

@@ -100,13 +100,13 @@ impl Space {
 
     /// Whether a search for `kept` rows should take less time than a scan, and why.
     ///
-    /// Parts of a calibrated cost and the ends of its interval are bounded loosely: a search that ranks by them would look at most rows, at more than a scan's cost for each.
+    /// Parts of a calibrated cost are bounded loosely: a search that ranks by them looks at most rows, for a little more than a scan takes.
     pub fn prefers_search(&self, kept: usize, objectives: &[Column]) -> Choice {
         let rows = self.num_configurations().unwrap_or(u128::MAX);
         let each = self.rows_per_combination();
         let loose = |column: &&Column| {
-            use Column::{ComputeS, MemoryS, OverheadS, TimeHighS, TimeLowS};
-            matches!(column, ComputeS | MemoryS | OverheadS | TimeLowS | TimeHighS)
+            use Column::{ComputeS, MemoryS, OverheadS};
+            matches!(column, ComputeS | MemoryS | OverheadS)
         };
         if rows < SMALL {
             return Choice::scan(format!("{rows} rows are evaluated sooner than bounded (below {SMALL})"));
