@@ -10,10 +10,10 @@ need calibrate
 measurements=tests/accuracy/measurements
 for device in h100-sxm h200-sxm; do
     say "calibration of $device"
-    roofsim calibrate "$measurements/$device"-*.jsonl.gz --device "$device" \
+    roofsim calibrate "$measurements/$device"-*.jsonl.gz --device "$device" --collectives "$device-tensorrt-llm" \
         --output "python/roofsim/catalog/calibrations/$device-torch.json"
 done
 
 build # the calibrations are part of the core
 say "accuracy report"
-roofsim report "$measurements"/*.jsonl.gz --output docs/ACCURACY.md --pictures docs/images
+roofsim report "$measurements"/*.jsonl.gz --output docs/ACCURACY.md --pictures docs/images --profiles docs/PROFILES.md

@@ -117,7 +117,9 @@ def test_unbroken_load_takes_longer_as_measured_and_costs_the_joules_measured(de
 def test_every_measured_point_is_scored_or_listed(devices):
     for device in devices:
         stated = rs.Accelerator.load(device.device).calibration.provenance
-        left = sum(error["left_out"] for error in stated["errors"].values())
+        # Collectives are another calibration's: the raw files hold none.
+        own = [error for name, error in stated["errors"].items() if not name.startswith("collective.")]
+        left = sum(error["left_out"] for error in own)
         assert left == len(device.left_out)
         page = PAGE.read_text(encoding="utf-8")
         assert all(lost.reason in page for lost in device.left_out)

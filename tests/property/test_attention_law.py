@@ -64,10 +64,28 @@ def test_equal_requests_together_cost_no_more_than_apart(calibration, layout, on
     assert together <= 1.02 * sum(apart)
 
 
-def test_tiles_of_one_length_are_worked_off_in_whole_waves():
+@given(
+    laws(),
+    st.sampled_from([(14, 2, 64), (14, 2, 128), (28, 4, 128), (40, 8, 128), (7, 1, 128)]),
+    st.integers(1, 120),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(-3, 3),
+    st.integers(1_000, 90_000),
+)
+def test_equal_chunks_behind_long_prefixes_lose_nothing_together(calibration, layout, one, other, tiles, odd, cached):
+    # Where one request more begins another wave of tiles.
+    acc = rs.Accelerator.load("h100-sxm").with_calibration(calibration)
+    query = 128 * tiles + odd
+    together, *apart = (attention(acc, layout, n, query, query + cached) for n in (one + other, one, other))
+    assert together <= 1.02 * sum(apart)
+
+
+def test_tiles_of_one_length_are_worked_off_in_waves_whose_last_one_may_be_split():
     acc = rs.Accelerator.load("h100-sxm")  # 132 units; 44 tiles a request
-    one, two, full = (attention(acc, (44, 11, 128), batch, 128, 16_512) for batch in (3, 4, 6))
-    assert 1.6 * one <= two <= full <= 1.2 * two
+    alone, full, more, most = (attention(acc, (44, 11, 128), batch, 128, 16_512) for batch in (1, 3, 4, 6))
+    assert 1.3 * full <= more <= full + alone
+    assert more <= most <= 2 * full
 
 
 @given(laws(), testing.batches(max_requests=5), testing.batches(max_requests=2), st.randoms(use_true_random=False))

@@ -340,3 +340,22 @@ def test_collectives_are_monotone_in_bytes(spec, calibration, kind, devices, siz
     for more in (size + 1, 2 * size):
         assert acc.collective(kind, num_bytes=more, num_devices=devices).time_s >= base.time_s
     assert math.isfinite(base.time_s)
+
+
+@given(
+    laws(),
+    st.sampled_from(["h100-sxm", "l40s", "gb200"]),
+    st.sampled_from(["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]),
+    st.integers(2, 128),
+    st.integers(1, 10**9),
+)
+def test_collectives_are_monotone_in_ranks_and_never_beat_the_ideal(calibration, device, kind, devices, size):
+    acc = rs.Accelerator.load(device)
+    domain = {"h100-sxm": 8, "l40s": 8, "gb200": 72}[device]
+    # Within one link: beyond it another one takes over, which only the H100's spec has.
+    assume(devices < domain or (device == "h100-sxm" and devices > domain))
+    ideal = acc.with_calibration("ideal")
+    measured = acc.with_calibration(calibration)
+    few, more = (measured.collective(kind, num_bytes=size, num_devices=n) for n in (devices, devices + 1))
+    assert more.time_s >= few.time_s * (1 - 1e-12)
+    assert few.time_s >= ideal.collective(kind, num_bytes=size, num_devices=devices).time_s

@@ -249,6 +249,15 @@ BAD = calls(
     bytes_text=Bad(lambda: acc().elementwise(read_bytes="1", write_bytes=0), "read_bytes", "'1'"),
     bytes_huge=Bad(lambda: acc().elementwise(read_bytes=1e16, write_bytes=0), "read_bytes"),
     bytes_integer_beyond_float=Bad(lambda: acc().elementwise(read_bytes=10**400, write_bytes=0), "read_bytes"),
+    row_elements_zero=Bad(lambda: acc().elementwise(read_bytes=1, write_bytes=0, row_elements=0), "row_elements", "0"),
+    row_elements_text=Bad(
+        lambda: acc().elementwise(read_bytes=1, write_bytes=0, row_elements="8"), "row_elements", "'8'"
+    ),
+    cal_reduce_negative=Bad(
+        lambda: calibration(elementwise={"law": "launched", "launch_s": 0.0, "e_m": 0.5, "reduce_s": -1.0}),
+        "elementwise.reduce_s",
+        "-1",
+    ),
     collective_kind=Bad(lambda: acc().collective("all_spread", num_bytes=1, num_devices=2), "kind", "all_spread"),
     collective_kind_number=Bad(lambda: acc().collective(5, num_bytes=1, num_devices=2), "kind", "5"),
     collective_alone=Bad(lambda: acc().collective("all_reduce", num_bytes=1, num_devices=1), "num_devices", "1"),

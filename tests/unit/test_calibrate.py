@@ -109,6 +109,27 @@ def test_the_best_kernel_of_a_point_counts():
     assert one.kernels.tolist() == ["faster"]
 
 
+def test_a_kernel_that_no_step_can_run_is_no_best_kernel():
+    shape = {"num_tokens": 8, "num_experts": 4, "experts_per_token": 2, "expert_ranks": 1, "n": 64, "k": 64}
+    row = {**gemm_rows(lambda *_: 1e-3, SHAPES[:1])[0], **shape, "family": "grouped_gemm"}
+    (one,) = observe([row, {**row, "backend": "torch.mm_loop", "median_s": 5e-4}])
+    assert one.measured_s.tolist() == [1e-3]
+
+
+def test_norms_are_told_from_kernels_that_reduce_nothing():
+    def row(op):
+        made = gemm_rows(lambda *_: 1e-5, SHAPES[:1])[0]
+        return {**made, "family": "elementwise", "op": op, "bytes": 4096.0, "width": 2048, "point_id": op}
+
+    (one,) = observe([row(op) for op in ("rms_norm", "rotary", "add_rms_norm")])
+    assert sorted(one.columns["row_elements"].tolist()) == [0, 2048, 2048]
+    acc = rs.Accelerator.load("h100-sxm").with_calibration(rs.Calibration.assumed())
+    found = costs(acc, one)["time_s"]
+    for seconds, width in zip(found, one.columns["row_elements"].tolist(), strict=True):
+        single = acc.elementwise(read_bytes=4096, write_bytes=0, row_elements=width or None)
+        assert seconds == single.time_s
+
+
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), st.integers(2, 6))
 def test_folds_keep_groups_whole_and_balanced(groups, folds):
     numbers = fold_numbers(np.array(groups), folds)

@@ -12,7 +12,7 @@ from roofsim.calibrate.predict import costs
 from roofsim.errors import SpecError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -176,6 +176,7 @@ def fit(
             best = end
     x = np.clip(best.x, low, high)
     errors = _standard_errors(best, points)
+    x = _undetermined_as_they_began(x, first, errors, residuals)
     # A unit change of the optimiser's variable is a change of the constant by its scale, or by its own value.
     slopes = [a.outer(float(v)) if a.domain == "positive" else a.scale for a, v in zip(axes, x, strict=True)]
     constants = [
@@ -184,6 +185,22 @@ def fit(
     ]
     fitted = at(x)
     return Fit(fitted, constants, log_residuals(fitted, observed))
+
+
+def _undetermined_as_they_began(
+    x: NDArray[np.float64],
+    first: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Put constants that no point depends on back to where they began: further starts only shook them."""
+    there = residuals(x)
+    for index in np.flatnonzero(~np.isfinite(errors)):
+        back = x.copy()
+        back[index] = first[index]
+        if np.allclose(residuals(back), there, rtol=0.0, atol=1e-9):
+            x = back
+    return x
 
 
 def _standard_errors(end: Any, points: int) -> NDArray[np.float64]:

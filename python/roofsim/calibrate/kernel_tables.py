@@ -1,7 +1,8 @@
 """Published tables of kernel latencies as sources of a calibration.
 
 Columns as in NVIDIA's aiconfigurator collections (Apache-2.0): `op_name`, shape columns, `latency_ms` of one call on
-one rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over.
+one rank, `src_backend` for the engine. Rows that name another engine or operand type than asked for are passed over,
+except those of NCCL.
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ __all__ = ["ENGINES", "read_kernel_tables"]
 
 ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
 """Engine names of the tables, and of the kernel library in a calibration's name."""
-MAX_POINTS = 1500
-"""Shapes a class that are kept: more change no constant, and every one costs time in every fit."""
+MAX_POINTS = 400
+"""Shapes a class that are kept: every one costs time in every fit."""
+MAX_ATTENTION_POINTS = 200
+"""Of attention, whose classes share their constants."""
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
+WIDE = ("bfloat16", "float16")
+LEAST_PROMPT = 64
+"""Context kernels of the tables run shorter prompts too, which the law prices as packed rows of a decode."""
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 """Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
 
@@ -53,6 +59,11 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     decode = row["op_name"] == "generation_attention"
     query, step = int(row["isl"]), int(row["step"])
+    if not decode and query < LEAST_PROMPT:
+        return None
+    # SGLang's prefills of 16-bit queries over an fp8 cache run a kernel of their own, far from the others.
+    if row["src_backend"] == "sglang" and not decode and row["attn_dtype"] != row["kv_cache_dtype"]:
+        return None
     heads, kv_heads, width = (int(row[name]) for name in ("num_heads", "num_key_value_heads", "head_dim"))
     if heads > MAX_GROUP * (kv_heads or heads):
         return None
@@ -71,7 +82,10 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep at most `MAX_POINTS` shapes a class, spread evenly over groups in the order of a hash of the shape."""
+    """Keep at most `MAX_POINTS` shapes a class, of attention fewer.
+
+    They are spread evenly over groups, in the order of a hash of the shape.
+    """
     fastest: dict[str, dict[str, Any]] = {}
     for row in rows:
         key = row["point_id"]
@@ -84,12 +98,71 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     for groups in classes.values():
         turns = itertools.zip_longest(*groups.values())
-        every = (row for turn in turns for row in turn if row is not None)
-        kept += itertools.islice(every, MAX_POINTS)
+        every = [row for turn in turns for row in turn if row is not None]
+        most = MAX_ATTENTION_POINTS if every[0]["family"].endswith("attention") else MAX_POINTS
+        kept += every[:most]
     return kept
 
 
-READERS = {"gemm": _gemm, "context_attention": _attention, "generation_attention": _attention}
+def _moe(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    # Uniform routing is what the law describes; experts without a gate are another layer.
+    # Of engines that take the experts of each format from another library, the 16-bit ones count: one law serves all.
+    formats = DTYPES if row["src_backend"] == "trtllm" else WIDE
+    if row["moe_dtype"] not in formats or row["distribution"] != "balanced" or "nongated" in str(row["kernel_source"]):
+        return None
+    hidden, inner = int(row["hidden_size"]), int(row["inter_size"]) // int(row["moe_tp_size"])
+    experts, chosen, ranks = (int(row[name]) for name in ("num_experts", "topk", "moe_ep_size"))
+    if int(row["num_tokens"]) * chosen // ranks * inner > MOST_ACTIVATIONS:
+        return None
+    # Of so few experts on a rank the tables do not say how many a batch hits.
+    if experts // ranks < MIN_LOCAL_EXPERTS:
+        return None
+    return {
+        "family": "moe_layer",
+        "dtype": DTYPES[row["moe_dtype"]],
+        "num_tokens": int(row["num_tokens"]),
+        "num_experts": experts,
+        "experts_per_token": chosen,
+        "expert_ranks": ranks,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "shape_group": f"({experts},{chosen},{ranks},{hidden},{inner})",
+    }
+
+
+def _collective(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a row of NCCL, or of an engine's own all-reduce: sizes are in elements."""
+    library = row.get("src_backend") == NCCL
+    kind = COLLECTIVES[str(row["op_name"])]
+    size = int(row["message_size"]) * ELEMENT_BYTES[row["nccl_dtype" if library else "allreduce_dtype"]]
+    return {
+        "family": "collective" if library else "direct_all_reduce",
+        "dtype": kind if library else "bf16",
+        "num_bytes": size,
+        "num_devices": int(row["num_gpus"]),
+        "shape_group": f"{kind} {size}",
+    }
+
+
+NCCL = "nccl"
+"""Engine name of the tables for NVIDIA's collectives, which every engine uses."""
+COLLECTIVES = {
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "alltoall": "all_to_all",
+    "reduce_scatter": "reduce_scatter",
+}
+ELEMENT_BYTES = {"half": 2, "bfloat16": 2, "int8": 1}
+MIN_LOCAL_EXPERTS = 4
+MOST_ACTIVATIONS = 1 << 29
+"""Routed rows times their width, beyond which no step goes."""
+READERS = {
+    "gemm": _gemm,
+    "context_attention": _attention,
+    "generation_attention": _attention,
+    "moe": _moe,
+    **dict.fromkeys(COLLECTIVES, _collective),
+}
 
 
 def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, note: str = "") -> Source:
@@ -119,11 +192,12 @@ def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, 
         try:
             for record in _records(Path(path)):
                 read = READERS.get(str(record.get("op_name")))
-                if read is None or record.get("src_backend") != engine:
+                if read is None or record.get("src_backend") not in (engine, NCCL):
                     continue
                 shape = read(record)
                 if shape is not None:
-                    versions.add(str(record.get("version")))
+                    if record["src_backend"] == engine:
+                        versions.add(str(record.get("version")))
                     identity = repr(sorted(shape.items()))
                     seconds = 1e-3 * float(record["latency_ms"])
                     origin = {"point_id": identity, "backend": str(record.get("kernel_source")), "error": None}
@@ -135,4 +209,6 @@ def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, 
     rows = _thinned(rows)
     software = f"{ENGINES[engine]} {', '.join(sorted(versions))}"
     said = "kernel latencies published with aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
-    return Source(rows, software, "2026-11", ENGINES[engine], "; ".join(part for part in (said, note) if part))
+    assumed = "constants of steps and of latent attention are assumed"
+    said = "; ".join(part for part in (said, assumed, note) if part)
+    return Source(rows, software, "2026-11", ENGINES[engine], said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from roofsim import Accelerator
+
 __all__ = ["CLASSES", "LeftOut", "Observations", "observe"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -22,17 +25,35 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "decode_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
     "prefill_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads", "num_kv_heads", "head_dim"),
     "grouped_gemm": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "n", "k"),
-    "elementwise": ("num_bytes",),
+    "elementwise": ("num_bytes", "row_elements"),
+    "moe_layer": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "hidden_size", "intermediate_size"),
+    "collective": ("num_bytes", "num_devices"),
+    "direct_all_reduce": ("num_bytes", "num_devices"),
 }
 CLASSES = tuple(COLUMNS)
-"""Classes of single operations, in the order in which they are fitted and reported."""
+"""Classes of single operations, in the order in which they are fitted and reported.
+
+`moe_layer` is two grouped GEMMs with the activation between, `collective` a library's (its operand type is the kind),
+`direct_all_reduce` an engine's own: published tables hold these."""
 DEFAULTS = {"expert_ranks": 1}
+NORMS = ("rms_norm", "add_rms_norm")
+"""Element-wise kernels that reduce each row: their `row_elements` is the width, that of others 0."""
 OPTIONAL = {"grouped_gemm": ("active_experts",)}
+HOST_DRIVEN = ("torch.mm_loop",)
+"""One product an expert, launched by a host that knows how many rows each expert got. In a step these counts are on the
+device, and no captured graph runs it: it says nothing about what a step's experts take."""
 MOST = 1 << 53
 """Sizes below it are exact as floats."""
 
 EFFICIENCY_FLOOR = 0.999
 """A point faster than the bare roofline by more than the clock's resolution is left out and listed."""
+LEAST_LINK_SHARE = 0.2
+LATENCY_S = 2e-7
+"""Messages that a link carries in less than this are all latency."""
+WARM_SHARE = 0.01
+SUSPECT_SHARE = 0.1
+LAUNCH_S = 1e-6
+"""Memory time that does not matter beside a launch."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +103,9 @@ class Observations:
 
     @property
     def name(self) -> str:
-        """Class and operand type, `gemm.bf16`."""
-        return f"{self.family}.{self.dtype}"
+        """Class and operand type, `gemm.bf16`; the storage of the cache too where it differs."""
+        stored = "" if self.kv_cache_dtype in ("", "bf16", self.dtype) else f".kv_{self.kv_cache_dtype}"
+        return f"{self.family}.{self.dtype}{stored}"
 
     def take(self, chosen: NDArray[Any]) -> Self:
         """Return the points of a mask or of positions."""
@@ -98,13 +120,15 @@ class Observations:
 
 
 def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[LeftOut]]:
-    """Return the fastest correct row of each point, and the points none of whose kernels ran."""
+    """Return the fastest correct row of each point that a step could run, and the points none of whose kernels ran."""
     best: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         for name in ("point_id", "family"):
             if not isinstance(row.get(name), str):
                 raise SpecError(name, row.get(name), "must be a text in every measured row")
+        if row.get("backend") in HOST_DRIVEN:
+            continue
         key = str(row["point_id"])
         time = row.get("median_s")
         if row.get("error") is not None or not isinstance(time, int | float) or not 0 < time < math.inf:
@@ -120,6 +144,8 @@ def best_kernels(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
 
 
 def _column(row: Mapping[str, Any], name: str) -> int:
+    if name == "row_elements":
+        return _column(row, "width") if row.get("op") in NORMS else 0
     value = row.get("bytes", row.get("num_bytes")) if name == "num_bytes" else row.get(name, DEFAULTS.get(name))
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < MOST:
         rule = f"must be a positive number below {MOST} in every measured row"
@@ -185,14 +211,67 @@ def _gather(
     )
 
 
+def drop_suspect(observed: Observations, ideal_s: NDArray[np.float64]) -> tuple[Observations, NDArray[np.float64]]:
+    """Leave out whole groups of shapes of which more than a tenth beats the bare roofline: the rest is as suspect."""
+    below = observed.measured_s < EFFICIENCY_FLOOR * ideal_s
+    suspect = np.zeros(len(observed), bool)
+    for group in np.unique(observed.groups[below]):
+        own = observed.groups == group
+        if np.mean(below[own]) > SUSPECT_SHARE:
+            suspect |= own & ~below
+    reason = "of a group of shapes that often beats the bare roofline"
+    return _drop(observed, suspect, ideal_s, reason), ideal_s[~suspect]
+
+
 def drop_below_ideal(observed: Observations, ideal_s: NDArray[np.float64]) -> Observations:
     """Leave out points faster than the bare roofline, which no cold cache allows; each is listed."""
-    below = observed.measured_s < EFFICIENCY_FLOOR * ideal_s
+    reason = (
+        "faster than endpoints can: reduced inside the switch"
+        if observed.family in ("collective", "direct_all_reduce")
+        else "faster than the bare roofline: operands in a cache, or a mislabelled row"
+    )
+    return _drop(observed, observed.measured_s < EFFICIENCY_FLOOR * ideal_s, ideal_s, reason)
+
+
+def drop_off_link(observed: Observations, ideal_s: NDArray[np.float64]) -> tuple[Observations, NDArray[np.float64]]:
+    """Leave out the transfers of numbers of devices whose largest message runs at under a fifth of the link.
+
+    There the host's own paths are measured, which differ from host to host of one card; latencies stay.
+    """
+    off = np.zeros(len(observed), bool)
+    for devices in np.unique(observed.columns["num_devices"]):
+        own = observed.columns["num_devices"] == devices
+        largest = np.flatnonzero(own)[np.argmax(ideal_s[own])]
+        if ideal_s[largest] < LEAST_LINK_SHARE * observed.measured_s[largest]:
+            off |= own & (ideal_s > LATENCY_S)
+    reason = "the paths of that host: under a fifth of the link's rate"
+    return _drop(observed, off, ideal_s, reason), ideal_s[~off]
+
+
+def drop_warm(
+    observed: Observations, ideal_s: NDArray[np.float64], num_bytes: NDArray[np.float64], accelerator: Accelerator
+) -> tuple[Observations, NDArray[np.float64]]:
+    """Leave out every point whose operands fit the cache, of a class that was evidently measured with warm caches.
+
+    Evident where more than 1% of its points beat the bare roofline: of these alone the slow ones would remain. Points
+    so small that memory takes next to no time stay: they tell of launches.
+    """
+    beaten = float(np.mean(observed.measured_s < EFFICIENCY_FLOOR * ideal_s))
+    cache_bytes = json.loads(accelerator.to_json()).get("cache_bytes")
+    if cache_bytes is None or beaten <= WARM_SHARE:
+        return observed, ideal_s
+    memory_s = num_bytes / accelerator.memory_bandwidth_bytes_per_s
+    resident = (num_bytes < cache_bytes) & (memory_s > LAUNCH_S)
+    return _drop(observed, resident, ideal_s, "operands fit the cache, which was not cold"), ideal_s[~resident]
+
+
+def _drop(observed: Observations, below: NDArray[np.bool_], ideal_s: NDArray[np.float64], reason: str) -> Observations:
+    """Leave out the points of a mask, and list them with the reason."""
     listed = [
         LeftOut(
             observed.family,
             {"dtype": observed.dtype, **{name: int(column[i]) for name, column in observed.columns.items()}},
-            "faster than the bare roofline: operands in a cache, or a mislabelled row",
+            reason,
             float(observed.measured_s[i]),
             float(ideal_s[i]),
         )

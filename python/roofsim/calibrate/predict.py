@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from roofsim import _core
 from roofsim.calibrate.steps import StepObservations, step_costs
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from roofsim import Accelerator
@@ -41,4 +42,25 @@ def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray
         )
     if family == "grouped_gemm":
         return _core._grouped_gemm_costs(accelerator, **columns, dtype=observed.dtype)
+    if family == "moe_layer":
+        return moe_layer_costs(accelerator, columns, observed.dtype)
+    if family == "collective":
+        return _core._collective_costs(accelerator, **columns, kind=observed.dtype)
+    if family == "direct_all_reduce":
+        return _core._collective_costs(accelerator, **columns, kind="all_reduce")
     return _core._elementwise_costs(accelerator, **columns)
+
+
+def moe_layer_costs(
+    accelerator: Accelerator, columns: dict[str, NDArray[np.uint64]], dtype: str
+) -> dict[str, NDArray[np.float64]]:
+    """Return the costs of routed experts as a whole: gate and up together, the activation, down."""
+    names = ("num_tokens", "num_experts", "experts_per_token", "expert_ranks")
+    experts: dict[str, Any] = {name: columns[name] for name in names}
+    hidden, inner = columns["hidden_size"], columns["intermediate_size"]
+    up = _core._grouped_gemm_costs(accelerator, **experts, n=2 * inner, k=hidden, dtype=dtype)
+    down = _core._grouped_gemm_costs(accelerator, **experts, n=hidden, k=inner, dtype=dtype)
+    rows = np.maximum(columns["num_tokens"] * columns["experts_per_token"] // columns["expert_ranks"], 1)
+    # 16-bit gate and up are read, their product is written.
+    between = _core._elementwise_costs(accelerator, 6 * rows * inner)
+    return {name: up[name] + down[name] + between[name] for name in up}

@@ -12,10 +12,19 @@ import numpy as np
 from roofsim import Accelerator, Calibration
 from roofsim.calibrate.bars import COVERAGE, honest_bar, measured_range
 from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
-from roofsim.calibrate.fit import Constant, fit
+from roofsim.calibrate.fit import STARTS, Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.joint import join
-from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, drop_below_ideal, observe
+from roofsim.calibrate.observations import (
+    CLASSES,
+    LeftOut,
+    Observations,
+    drop_below_ideal,
+    drop_off_link,
+    drop_suspect,
+    drop_warm,
+    observe,
+)
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import StepObservations, observe_steps
@@ -31,8 +40,34 @@ Progress = Callable[[str], object]
 STEP_PREFIXES = ("step.",)
 """What whole steps determine: what operations do inside a step that they do not do alone."""
 SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
-BY_DTYPE = ("gemm", "grouped_gemm")
-"""Classes with an error bar of their own for each operand type."""
+BY_DTYPE = {"gemm": ("gemm",), "grouped_gemm": ("grouped_gemm", "moe_layer")}
+"""Bars of their own for each operand type, and the classes that determine them."""
+POOLED = {
+    "decode_attention": ("decode_attention",),
+    "prefill_attention": ("prefill_attention",),
+    "elementwise": ("elementwise",),
+    "collective": ("collective", "direct_all_reduce"),
+}
+"""Bars of all operand types together."""
+COLLECTIVES = ("collective", "direct_all_reduce")
+PIPELINED = {
+    "law": "pipelined",
+    "t0_s": 6e-6,
+    "hop_s": 1e-6,
+    "e_link": 0.85,
+    "own": 0.4,
+    "pipe_s": 15e-6,
+    "e_switch": 0.5,
+}
+"""Where fits of a collective library start."""
+DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
+"""Where fits of an engine's own all-reduce start."""
+NARROW = "fp8"
+"""Operand type whose attention kernels are fitted apart."""
+OF_CHUNKS = ("prefix_tile_s", "split_rows_s", "split_e_c")
+"""Constants of attention that chunks behind a cached prefix determine."""
+SWITCH_REDUCES = ("hopper", "blackwell")
+"""Families whose NVLink switch reduces (NVLS)."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 
@@ -101,20 +136,45 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
         (("decode_attention", "prefill_attention"), "attention."),
         (("grouped_gemm",), "grouped_gemm."),
         (("elementwise",), "elementwise."),
+        (("moe_layer",), "grouped_gemm."),
+        (("collective",), "collective."),
+        (("direct_all_reduce",), "direct_all_reduce."),
     ):
         members = [one for one in observed if one.family in families]
-        if members:
-            laws.append((members, [prefix]))
+        narrow = [one for one in members if prefix == "attention." and one.dtype == NARROW]
+        wide = [one for one in members if one not in narrow]
+        # Operands of 8 bits have kernels of their own.
+        for own, path in ((wide, prefix), (narrow, f"attention_by_dtype.{NARROW}.")):
+            if own:
+                laws.append((own, [path]))
     return laws
 
 
 def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Accelerator:
     """Return the device under assumed constants, with a GEMM law for every operand type observed."""
     tree = json.loads(Calibration.assumed().to_json())
+    families = {one.family for one in observed}
+    if "collective" in families:
+        tree["collective"] = dict(PIPELINED)
+        if accelerator.family not in SWITCH_REDUCES:
+            tree["collective"]["e_switch"] = 0.0
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
     return accelerator.with_calibration(tree)
+
+
+def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> Accelerator:
+    """Return the device with a law of its own for what is fitted next: an engine's all-reduce, narrow attention.
+
+    The library's collectives are fitted without the former; the latter starts from the constants of the wide one.
+    """
+    tree = json.loads(accelerator.calibration.to_json())
+    if all(one.family == "direct_all_reduce" for one in members):
+        return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
+    if all("attention" in one.family and one.dtype == NARROW for one in members):
+        return accelerator.with_calibration({**tree, "attention_by_dtype": {NARROW: tree["attention"]}})
+    return accelerator
 
 
 def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
@@ -126,17 +186,40 @@ def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tup
             skipped.append(f"{one.name}: {len(one)} points, fewer than {MIN_POINTS}")
             continue
         try:
-            kept.append(drop_below_ideal(one, costs(bound, one)["ideal_s"]))
+            cost = costs(bound, one)
+            ideal_s = cost["ideal_s"]
         except UnsupportedError as error:
             skipped.append(f"{one.name}: {error}")
+            continue
+        if one.family in COLLECTIVES:
+            one, ideal_s = drop_off_link(one, ideal_s)
+        else:
+            one, ideal_s = drop_warm(one, ideal_s, cost["bytes"], accelerator)
+            one, ideal_s = drop_suspect(one, ideal_s)
+        kept.append(drop_below_ideal(one, ideal_s))
     return kept, skipped
 
 
-def _held(kernel_library: str, observed: Sequence[Observations]) -> list[str]:
-    """Return constants that no class determines: latent attention's, and quantising, which torch's GEMMs leave out."""
+def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
+    """Return constants that no class determines.
+
+    Of latent attention; of quantising, which torch's GEMMs leave out; of experts in formats that were not measured; of
+    switches that do not reduce.
+    """
     bare = kernel_library == "torch"
-    quantise = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
-    return ["attention.latent_e_c", "attention.latent_t0_s", *quantise]
+    held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    if accelerator.family not in SWITCH_REDUCES:
+        held.append("collective.e_switch")
+    experts = [one.dtype for one in observed if one.family in BY_DTYPE["grouped_gemm"]]
+    if all(dtype in ("bf16", "fp16", "tf32", "fp32") for dtype in experts):
+        held.append("grouped_gemm.e_c_narrow")
+    attention = [one.columns for one in observed if "attention" in one.family]
+    if not any(np.any((one["query_tokens"] > 1) & (one["query_tokens"] < one["context_tokens"])) for one in attention):
+        held += [f"attention.{name}" for name in OF_CHUNKS]
+    latent = [
+        f"{law}.latent_{name}" for law in ("attention", f"attention_by_dtype.{NARROW}") for name in ("e_c", "t0_s")
+    ]
+    return [*latent, *held]
 
 
 def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
@@ -144,7 +227,7 @@ def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tupl
     fitted = starting(accelerator, observed)
     constants: list[Constant] = []
     for members, prefixes in _laws(observed):
-        result = fit(fitted, members, prefixes)
+        result = fit(with_own_law(fitted, members), members, prefixes)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     steps = [one for one in observed if isinstance(one, StepObservations)]
     if steps:
@@ -154,7 +237,13 @@ def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tupl
 
 
 def calibrate(
-    accelerator: Accelerator, source: Source, *, progress: Progress | None = None, cross_validate: bool = True
+    accelerator: Accelerator,
+    source: Source,
+    *,
+    progress: Progress | None = None,
+    cross_validate: bool = True,
+    collectives: Calibration | None = None,
+    starts: int = STARTS,
 ) -> Profile:
     """Fit a device's laws to measurements.
 
@@ -168,6 +257,10 @@ def calibrate(
         Called with a line of text before each class.
     cross_validate
         Leave shapes out to learn errors and bars; without it bars come from the fit's own residuals.
+    collectives
+        Calibration whose collective library is taken over, for rows of one device, which say nothing of links.
+    starts
+        Starts of the optimiser for each class of operations.
 
     Returns
     -------
@@ -185,11 +278,11 @@ def calibrate(
         raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
     fitted = starting(accelerator, observed)
     constants: list[Constant] = []
-    held = _held(source.kernel_library, observed)
+    held = _held(accelerator, source.kernel_library, observed)
     results: list[ClassResult] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(fitted, members, prefixes, fixed=held)
+        law = fit(with_own_law(fitted, members), members, prefixes, fixed=held, starts=starts)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
             residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
@@ -200,6 +293,7 @@ def calibrate(
         for one, residual, fold in zip(members, residuals, folds, strict=True):
             results.append(_result(fitted, one, residual, fold))
     tree = _tree(accelerator, fitted, source, results)
+    borrowed = _take_collectives(tree, collectives) if collectives is not None else {}
     steps, lost_steps = _steps(accelerator, source.rows)
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
@@ -225,7 +319,7 @@ def calibrate(
         stepped = _load(accelerator, tree)
         for one, unseen_s, share in zip(steps, unseen, coverage, strict=True):
             results.append(_step_result(stepped, one, unseen_s, share))
-    calibration = _finish(accelerator, tree, source, results)
+    calibration = _finish(accelerator, tree, source, results, borrowed)
     return Profile(
         calibration,
         accelerator.with_calibration(calibration),
@@ -308,19 +402,22 @@ def _result(
     unseen_s = one.measured_s / np.exp(residual)
     ideal_ratio = cost["ideal_s"] / unseen_s
     own, coverage = honest_bar(residual, fold, ideal_ratio)
-    interval = {**own, "range": measured_range(cost["flops"], cost["bytes"])}
+    # Collectives move bytes over links, which the range of a class does not count.
+    measured = {} if one.family in COLLECTIVES else {"range": measured_range(cost["flops"], cost["bytes"])}
+    interval = {**own, **measured}
     return _scored(one, cost, unseen_s, interval, coverage)
 
 
-def _pooled(results: Sequence[ClassResult], family: str) -> dict[str, Any] | None:
-    """Return one bar for all operand types of a class: the wider end of each, the joint range."""
-    own = [result.interval for result in results if result.observed.family == family]
-    if not own:
+def _pooled(intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return one bar for several: the wider end of each, the joint range."""
+    if not intervals:
         return None
-    ranges = [one["range"] for one in own]
+    bar = {end: max(one[end] for one in intervals) for end in ("below", "above")}
+    ranges = [one["range"] for one in intervals if "range" in one]
+    if not ranges:
+        return bar
     return {
-        "below": max(one["below"] for one in own),
-        "above": max(one["above"] for one in own),
+        **bar,
         "range": {key: [min(r[key][0] for r in ranges), max(r[key][1] for r in ranges)] for key in ("flops", "bytes")},
     }
 
@@ -340,23 +437,39 @@ def _tree(
     tree["power"] = steady_power(accelerator, source.rows)
     bars = tree["intervals"]
     bars["coverage"] = COVERAGE
-    for family in CLASSES:
-        if family in BY_DTYPE:
-            own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family == family}
-            bars[family] = own or bars[family]
-        else:
-            bars[family] = _pooled(results, family) or bars[family]
+    for name, families in BY_DTYPE.items():
+        own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family in families}
+        bars[name] = own or bars[name]
+    for name, families in POOLED.items():
+        bars[name] = _pooled([r.interval for r in results if r.observed.family in families]) or bars[name]
     tree["name"] = f"{accelerator.name}/{source.kernel_library}"
     tree["kernel_library"] = source.kernel_library
     return tree
 
 
+def _take_collectives(tree: dict[str, Any], other: Calibration) -> dict[str, Any]:
+    """Put another calibration's collective library and its bar into the tree; return its errors by class."""
+    theirs = json.loads(other.to_json())
+    errors = {name: one for name, one in theirs["provenance"]["errors"].items() if name.startswith("collective.")}
+    if not errors:
+        raise SpecError("collectives", other.name, "must be a calibration whose collectives were measured")
+    tree["collective"] = theirs["collective"]
+    tree["intervals"]["collective"] = theirs["intervals"]["collective"]
+    return errors
+
+
 def _finish(
-    accelerator: Accelerator, tree: dict[str, Any], source: Source, results: Sequence[ClassResult]
+    accelerator: Accelerator,
+    tree: dict[str, Any],
+    source: Source,
+    results: Sequence[ClassResult],
+    borrowed: Mapping[str, Any],
 ) -> Calibration:
     """Add the provenance."""
-    measured = {result.observed.family for result in results}
-    assumed = [family for family in (*CLASSES, "collective") if family not in measured]
+    measured = {result.observed.family for result in results} | ({"collective"} if borrowed else set())
+    taken = "collectives: NCCL as published kernel tables have it" if borrowed else ""
+    classes = {**{name: (name,) for name in CLASSES[:4]}, **BY_DTYPE, **POOLED}
+    assumed = [name for name, families in classes.items() if not measured.intersection(families)]
     note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
     provenance = {
         "basis": "measured",
@@ -367,8 +480,8 @@ def _finish(
         "software": source.software,
         "date": source.date,
         "num_points": sum(len(result.observed) for result in results),
-        "errors": {result.name: _errors(result) for result in results},
-        "note": "; ".join(part for part in (source.note, note) if part),
+        "errors": {**{result.name: _errors(result) for result in results}, **borrowed},
+        "note": "; ".join(part for part in (source.note, taken, note) if part),
     }
     return Calibration.load(_rounded({**tree, "provenance": provenance}))
 

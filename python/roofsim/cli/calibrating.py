@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from roofsim import Calibration
 from roofsim.cli import options as shared
 from roofsim.cli.display import Column, number, print_json, print_table, significant, stdout
 from roofsim.errors import SpecError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from roofsim.calibrate import Profile
 
 MOST_LISTED = 10
+TABLE_STARTS = 2
+"""Tables hold so many classes that each further start costs minutes."""
 UNITS = {"s": (1e6, "us")}
 
 
@@ -34,6 +37,13 @@ def calibrate(
             help="The files are published kernel tables (.parquet, .csv) of this engine: trtllm, vllm or sglang.",
         ),
     ] = None,
+    collectives: Annotated[
+        str | None,
+        typer.Option(
+            "--collectives",
+            help="Take the collective library's constants from this calibration: files of one device have none.",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Calibration file to write (.json).", rich_help_panel=shared.OUTPUT),
@@ -47,6 +57,7 @@ def calibrate(
     # scipy is an optional extra: only this command needs it.
     from roofsim.calibrate import calibrate as fit_calibration
     from roofsim.calibrate import measured_device, read_files, read_kernel_tables
+    from roofsim.calibrate.fit import STARTS
 
     if output is not None and not (output.endswith(".json") and Path(output).parent.is_dir()):
         raise SpecError("output", output, "must end in .json, in a directory that exists")
@@ -55,11 +66,13 @@ def calibrate(
         if device is None:
             raise SpecError("device", "missing", "kernel tables do not say it: name the accelerator with --device")
         accelerator = measured_device({}, device)
-        source = read_kernel_tables(files, kernel_table)
+        source, starts = read_kernel_tables(files, kernel_table), TABLE_STARTS
     else:
         source, header = read_files(files)
-        accelerator = measured_device(header, device, source.rows)
-    profile = fit_calibration(accelerator, source, progress=None if as_json else complain_softly)
+        accelerator, starts = measured_device(header, device, source.rows), STARTS
+    links = None if collectives is None else Calibration.load(collectives)
+    progress = None if as_json else complain_softly
+    profile = fit_calibration(accelerator, source, progress=progress, collectives=links, starts=starts)
     if output is not None:
         Path(output).write_text(profile.calibration.to_json() + "\n", encoding="utf-8")
     if as_json:

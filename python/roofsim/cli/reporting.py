@@ -25,14 +25,28 @@ def report(
         str | None,
         typer.Option("--pictures", help="Folder for its pictures (needs matplotlib).", rich_help_panel=shared.OUTPUT),
     ] = None,
+    profiles: Annotated[
+        str | None,
+        typer.Option(
+            "--profiles",
+            help="Page to write (.md): errors of every calibration in the box.",
+            rich_help_panel=shared.OUTPUT,
+        ),
+    ] = None,
     as_json: shared.JsonOption = False,
 ) -> None:
     """Report how far predictions are from measurements: by class, operand type and device, beside the roofline."""
-    from roofsim.report import device_accuracies, render
+    from roofsim.report import device_accuracies, render, render_profiles
 
-    for name, folder in (("output", output and Path(output).parent), ("pictures", pictures)):
+    for name, folder in (
+        ("output", output and Path(output).parent),
+        ("profiles", profiles and Path(profiles).parent),
+        ("pictures", pictures),
+    ):
         if folder is not None and not Path(folder).is_dir():
             raise SpecError(name, folder, "must be in a directory that exists")
+    if profiles is not None:
+        Path(profiles).write_text(render_profiles(), encoding="utf-8")
     devices = device_accuracies(files, device=device, progress=None if as_json else complain_softly)
     if pictures is not None:
         import roofsim

@@ -10,5 +10,15 @@ from roofsim.report.accuracy import ClassAccuracy, DeviceAccuracy, accuracy
 from roofsim.report.comparison import Comparison, compare
 from roofsim.report.devices import device_accuracies
 from roofsim.report.markdown import render
+from roofsim.report.profiles import render_profiles
 
-__all__ = ["ClassAccuracy", "Comparison", "DeviceAccuracy", "accuracy", "compare", "device_accuracies", "render"]
+__all__ = [
+    "ClassAccuracy",
+    "Comparison",
+    "DeviceAccuracy",
+    "accuracy",
+    "compare",
+    "device_accuracies",
+    "render",
+    "render_profiles",
+]

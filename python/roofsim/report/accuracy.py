@@ -168,7 +168,10 @@ def accuracy(
     DeviceAccuracy
         Recomputed from the rows: fits with shapes left out included.
     """
-    profile = calibrate(accelerator, source, progress=progress)
+    # The files are of one device: collectives are the calibration's own.
+    linked = any(name.startswith("collective.") for name in accelerator.calibration.provenance["errors"])
+    links = accelerator.calibration if linked else None
+    profile = calibrate(accelerator, source, progress=progress, collectives=links)
     observed = [result.observed for result in profile.results]
     chosen = [_quick_choice(one) for one in observed]
     if progress is not None:

@@ -319,6 +319,9 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
     constants = json.loads(rs.Accelerator(**device).calibration.to_json())
     constants["name"] = "drawn"
     laws = [*constants["gemm"].values(), *(constants[k] for k in _LAWS)]
+    if draw(st.booleans(), label="direct_all_reduce"):
+        constants["direct_all_reduce"] = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 3e-6}
+        laws.append(constants["direct_all_reduce"])
     for law in laws:
         for field, value in law.items():
             if field != "law":
@@ -339,7 +342,7 @@ _EFFICIENCY = st.just(1.0) | st.floats(0.05, 1.0)
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field in {"tail", "exposed"}:
+    if field in {"tail", "exposed", "own", "e_switch"}:
         return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY

@@ -188,9 +188,13 @@ impl<'a> Machine<'a> {
         self.accelerator.peak(dtype).map(reciprocal)
     }
 
-    /// Number of tiles that run at once, where the device has such a number.
+    /// Number of tiles that run at once, where the device has such a number and the constants of tiles are its own
+    /// family's. What one unit does differs too much between families: a systolic array does the work of many streaming
+    /// multiprocessors. Constants that name no family are taken for the device's own.
     pub fn compute_units(&self) -> Option<f64> {
-        self.accelerator.num_compute_units.map(|n| n as f64)
+        let family = &self.calibration.provenance.family;
+        let own = family.is_empty() || *family == self.accelerator.family;
+        self.accelerator.num_compute_units.filter(|_| own).map(|n| n as f64)
     }
 
     /// The link that joins `num_devices` devices: the scale-up link while it reaches, else the network, else the bus.

@@ -1,4 +1,4 @@
-//! The tiled grouped-GEMM law, for all lawful constants: never under the roofline, monotone in every size; a worked
+//! The grouped-GEMM laws, tiled and smooth, for all lawful constants: never under the roofline, monotone in every size; a worked
 //! number.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -42,15 +42,20 @@ prop_compose! {
         stage in 0.0..1e-6f64,
         epilogue in 0.0..5e-6f64,
         exposed in 0.0..=1.0f64,
+        smooth in any::<bool>(),
     ) -> GroupedGemmLaw {
-        GroupedGemmLaw::Tiled {
-            t0_s: t0,
-            e_m,
-            e_c,
-            e_c_narrow,
-            stage_s: stage,
-            epilogue_s: epilogue,
-            exposed,
+        if smooth {
+            GroupedGemmLaw::Smooth { t0_s: t0, e_m, e_c, exposed }
+        } else {
+            GroupedGemmLaw::Tiled {
+                t0_s: t0,
+                e_m,
+                e_c,
+                e_c_narrow,
+                stage_s: stage,
+                epilogue_s: epilogue,
+                exposed,
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use roofsim_core::format::KvFormat;
 use roofsim_core::model::Span;
 use roofsim_core::ops::attention::AttentionShape;
 use roofsim_core::ops::moe::GroupedShape;
-use roofsim_core::ops::{AttentionOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::{Batch, Request};
 
@@ -238,16 +238,43 @@ pub(crate) fn step_costs<'py>(
     Ok(arrays)
 }
 
-/// Costs of kernels that only move memory: `num_bytes` read and written.
+/// Costs of kernels that only move memory: `num_bytes` read and written; `row_elements` where rows of so many are reduced
+/// (norms), 0 where none are.
 #[pyfunction]
 #[pyo3(name = "_elementwise_costs")]
 pub(crate) fn elementwise_costs<'py>(
     py: Python<'py>,
     accelerator: &PyAccelerator,
     num_bytes: Counts<'py>,
+    row_elements: Counts<'py>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let [bytes] = columns([("num_bytes", &num_bytes)])?;
+    let elements = row_elements.as_slice().map_err(|_| spec("row_elements", "array", "must be contiguous"))?;
+    if elements.len() != bytes.len() {
+        let rule = format!("must be as long as the other columns, {}", bytes.len());
+        return Err(spec("row_elements", elements.len(), &rule));
+    }
     let machine = machine(accelerator);
-    let cost = |&bytes: &u64| ElementwiseOp::new(&machine, bytes as f64, 0.0).cost(1);
-    table(py, &bytes.iter().map(cost).collect::<Vec<_>>())
+    let costs = bytes.iter().zip(elements);
+    let costs = costs.map(|(&bytes, &elements)| ElementwiseOp::reducing(&machine, bytes as f64, 0.0, elements).cost(1));
+    table(py, &costs.collect::<Vec<_>>())
+}
+
+/// Costs of one kind of collective over buffers of some bytes among some devices.
+#[pyfunction]
+#[pyo3(name = "_collective_costs")]
+pub(crate) fn collective_costs<'py>(
+    py: Python<'py>,
+    accelerator: &PyAccelerator,
+    num_bytes: Counts<'py>,
+    num_devices: Counts<'py>,
+    kind: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let [bytes, devices] = columns([("num_bytes", &num_bytes), ("num_devices", &num_devices)])?;
+    let kind = Collective::parse("kind", kind).python()?;
+    let machine = machine(accelerator);
+    let cost = |(&bytes, &devices): (&u64, &u64)| {
+        CollectiveOp::new(&machine, kind, devices, bytes as f64).map(|op| op.cost(1)).python()
+    };
+    table(py, &bytes.iter().zip(devices).map(cost).collect::<PyResult<Vec<_>>>()?)
 }

@@ -255,6 +255,8 @@ impl PyAccelerator {
     /// ----------
     /// read_bytes, write_bytes : float
     ///     Bytes from and to device memory; 0 to 9e15.
+    /// row_elements : int, optional
+    ///     Elements of a row that the kernel reduces before it writes it, as a norm does; 1 to 2^32. None: no reduction.
     ///
     /// Returns
     /// -------
@@ -274,8 +276,13 @@ impl PyAccelerator {
     /// >>> import roofsim as rs
     /// >>> rs.Accelerator.load("h100-sxm").with_calibration("ideal").elementwise(read_bytes=3.35e9, write_bytes=0).time_s
     /// 0.001
-    #[pyo3(signature = (*, read_bytes, write_bytes))]
-    fn elementwise(&self, read_bytes: &Bound<'_, PyAny>, write_bytes: &Bound<'_, PyAny>) -> PyResult<PyOpCost> {
+    #[pyo3(signature = (*, read_bytes, write_bytes, row_elements = None))]
+    fn elementwise(
+        &self,
+        read_bytes: &Bound<'_, PyAny>,
+        write_bytes: &Bound<'_, PyAny>,
+        row_elements: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyOpCost> {
         let bytes = |field, value| {
             let bytes = number(field, value)?;
             if (0.0..9e15).contains(&bytes) {
@@ -285,7 +292,8 @@ impl PyAccelerator {
             }
         };
         let total = bytes("read_bytes", read_bytes)? + bytes("write_bytes", write_bytes)?;
-        Ok(self.cost("elementwise", ElementwiseOp::new(&self.machine(), total, 0.0).cost(1)))
+        let row_elements = row_elements.map_or(Ok(0), |value| dimension("row_elements", value))?;
+        Ok(self.cost("elementwise", ElementwiseOp::reducing(&self.machine(), total, 0.0, row_elements).cost(1)))
     }
 
     /// Cost of a collective between equal devices: the better of ring and tree, hops times latency plus bytes over the link.

@@ -43,9 +43,11 @@ pub(super) fn ideal() -> Calibration {
         kernel_library: "none".to_owned(),
         gemm: BTreeMap::new(),
         attention: AttentionLaw::Roofline,
+        attention_by_dtype: BTreeMap::new(),
         grouped_gemm: GroupedGemmLaw::Roofline,
         elementwise: ElementwiseLaw::Roofline,
         collective: CollectiveLaw::Roofline,
+        direct_all_reduce: None,
         step: StepLaw::IDEAL,
         power: None,
         intervals: Intervals::none(),
@@ -59,7 +61,7 @@ pub(super) fn ideal() -> Calibration {
 
 const US: f64 = 1e-6;
 
-/// Grouped GEMM in round numbers: where fits start, and what another family gets.
+/// Grouped GEMM in round numbers: where fits start.
 const ASSUMED_EXPERTS: GroupedGemmLaw = GroupedGemmLaw::Tiled {
     t0_s: 4.5 * US,
     e_m: 0.95,
@@ -108,9 +110,11 @@ pub(super) fn assumed() -> Calibration {
             latent_e_c: 0.55,
             latent_t0_s: 9.0 * US,
         },
+        attention_by_dtype: BTreeMap::new(),
         grouped_gemm: ASSUMED_EXPERTS,
-        elementwise: ElementwiseLaw::Launched { launch_s: 2.1 * US, e_m: 0.85 },
+        elementwise: ElementwiseLaw::Launched { launch_s: 1.8 * US, e_m: 0.87, reduce_s: 0.6 * US },
         collective: CollectiveLaw::AlphaBeta { t0_s: 6.0 * US, hop_s: 0.5 * US, e_link: 0.75 },
+        direct_all_reduce: None,
         step: StepLaw {
             compute_rate: 0.97,
             memory_rate: 0.97,
@@ -191,7 +195,8 @@ fn borrowed(accelerator: &Accelerator, from: &Calibration, widening: f64, note: 
     }
 }
 
-/// Tile sizes, split-k and the load ceiling are one architecture's own: elsewhere the smooth law stands in for them.
+/// Tile sizes, split-k and the load ceiling are one architecture's own: elsewhere smooth laws stand in for them, and a
+/// device's compute units, which may be streaming multiprocessors or whole systolic arrays, do not count.
 fn from_another_family(accelerator: &Accelerator, from: &Calibration) -> Calibration {
     let note = format!(
         "nobody measured the {} family: efficiencies of the {} are borrowed, bars are four times as wide",
@@ -200,7 +205,11 @@ fn from_another_family(accelerator: &Accelerator, from: &Calibration) -> Calibra
     let mut calibration = borrowed(accelerator, from, OTHER_FAMILY, &note);
     calibration.gemm =
         BTreeMap::from([(ComputeDType::Bf16, GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m: 0.875 })]);
-    calibration.grouped_gemm = ASSUMED_EXPERTS;
+    calibration.grouped_gemm = GroupedGemmLaw::Smooth { t0_s: 4.5 * US, e_m: 0.875, e_c: 0.73, exposed: 0.7 };
+    // Without tiles one kernel stands for prefill too, which reaches more than a split KV axis does.
+    if let AttentionLaw::Kernels { split_e_c, .. } = &mut calibration.attention {
+        *split_e_c = 0.68;
+    }
     calibration
 }
 

@@ -119,6 +119,18 @@ const fn latent_t0_s() -> Seconds {
 pub enum GroupedGemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
+    /// `t0 + larger + exposed smaller`, of the arithmetic against `e_c P` and the bytes against `e_m W`: for devices whose
+    /// tiles are unknown.
+    Smooth {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Memory efficiency.
+        e_m: f64,
+        /// Compute efficiency.
+        e_c: f64,
+        /// Share of the shorter of arithmetic and memory traffic that the longer one does not hide.
+        exposed: f64,
+    },
     /// The least over output tiles of `larger + exposed smaller + w rows cols epilogue`, plus `t0`, of the times of the
     /// tiles in whole waves and of the bytes against `e_m W`: see `docs/moe.md`.
     Tiled {
@@ -145,12 +157,15 @@ pub enum GroupedGemmLaw {
 pub enum ElementwiseLaw {
     /// `bytes/W`.
     Roofline,
-    /// `launch + bytes/(e_m W)`.
+    /// `launch + bytes/(e_m W)`, plus `reduce` for every 4096 elements of a row that is reduced (a norm).
     Launched {
         /// Time of one kernel inside a captured graph.
         launch_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
+        /// Time in which a row of 4096 elements is reduced; every row waits for its own sum, however few there are.
+        #[serde(default)]
+        reduce_s: Seconds,
     },
 }
 
@@ -169,6 +184,38 @@ pub enum CollectiveLaw {
         /// Link efficiency.
         e_link: f64,
     },
+    /// `t0 + hops (latency + hop) + v + sqrt(pipe v)`, v = `(share + own/N) s / (e link)`: pipelined by the best size of
+    /// chunk. Inside a node rings; where the scale-up link has a switch that reduces, an all-reduce may go through it.
+    Pipelined {
+        /// Fixed time.
+        t0_s: Seconds,
+        /// Time of one hop beyond the link's own latency.
+        hop_s: Seconds,
+        /// Link efficiency.
+        e_link: f64,
+        /// Weight of the rank's own part of the buffer, which it copies but does not send.
+        own: f64,
+        /// What chunks cost: time at which filling the pipeline takes as long as the transfer.
+        pipe_s: Seconds,
+        /// Link efficiency of a buffer reduced inside the switch; 0 where the switch does not reduce.
+        e_switch: f64,
+    },
+}
+
+/// An engine's own all-reduce among the devices of a node: one kernel that reads its peers' buffers.
+///
+/// The least of one shot, `t0 + (N-1) hop + (N-1) s / (e link)`, and two, `sync` more and `2 (N-1)/N s / (e link)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectAllReduceLaw {
+    /// Fixed time.
+    pub t0_s: Seconds,
+    /// Time of each peer.
+    pub hop_s: Seconds,
+    /// Link efficiency.
+    pub e_link: f64,
+    /// Time of the second meeting of all ranks.
+    pub sync_s: Seconds,
 }
 
 /// What operations do inside a step that they do not do alone. A step is the sum of its operations at these rates.

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use interval::{Interval, Intervals, MeasuredRange};
-pub use law::{AttentionLaw, CollectiveLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4};
+pub use law::{
+    AttentionLaw, CollectiveLaw, DirectAllReduceLaw, ElementwiseLaw, GemmLaw, GroupedGemmLaw, StepLaw, norm4,
+};
 
 pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
 pub use power::{Power, SteadyLoad};
@@ -34,12 +36,18 @@ pub struct Calibration {
     pub gemm: BTreeMap<ComputeDType, GemmLaw>,
     /// Attention.
     pub attention: AttentionLaw,
+    /// Attention in operand types whose kernels are others than those of `attention`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attention_by_dtype: BTreeMap<ComputeDType, AttentionLaw>,
     /// Grouped GEMM.
     pub grouped_gemm: GroupedGemmLaw,
     /// Element-wise.
     pub elementwise: ElementwiseLaw,
     /// Collectives.
     pub collective: CollectiveLaw,
+    /// The engine's own all-reduce: the faster of it and the library's counts. Absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_all_reduce: Option<DirectAllReduceLaw>,
     /// What operations do inside a step.
     pub step: StepLaw,
     /// Powers of the device; absent where nobody measured them.
@@ -77,6 +85,11 @@ impl Calibration {
     /// True for the bare roofline.
     pub fn is_ideal(&self) -> bool {
         self.provenance.basis == "ideal"
+    }
+
+    /// The law of attention in one operand type.
+    pub fn attention_law(&self, dtype: ComputeDType) -> AttentionLaw {
+        self.attention_by_dtype.get(&dtype).copied().unwrap_or(self.attention)
     }
 
     /// The law for one operand type.

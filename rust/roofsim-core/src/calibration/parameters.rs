@@ -65,7 +65,8 @@ impl Domain {
 /// A constant of a law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter {
-    /// Section of a calibration file: `gemm`, `attention`, `grouped_gemm`, `elementwise`, `collective` or `step`.
+    /// Section of a calibration file: `gemm`, `attention`, `grouped_gemm`, `elementwise`, `collective`,
+    /// `direct_all_reduce` or `step`.
     pub class: &'static str,
     /// Law within the class.
     pub law: &'static str,
@@ -202,6 +203,10 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     parameter("attention", "kernels", "latent_e_c", "1", Efficiency, "latent attention, absorbed: compute efficiency"),
     parameter("attention", "kernels", "latent_t0_s", "s", NonNegative, "latent attention: fixed time of its launches"),
+    parameter("grouped_gemm", "smooth", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("grouped_gemm", "smooth", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter("grouped_gemm", "smooth", "e_c", "1", Efficiency, "compute efficiency"),
+    parameter("grouped_gemm", "smooth", "exposed", "1", Fraction, "share of the shorter part that is not hidden"),
     parameter("grouped_gemm", "tiled", "t0_s", "s", NonNegative, "fixed time"),
     parameter("grouped_gemm", "tiled", "e_m", "1", Efficiency, "memory efficiency"),
     parameter(
@@ -218,9 +223,34 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("grouped_gemm", "tiled", "exposed", "1", Fraction, "share of the shorter part that is not hidden"),
     parameter("elementwise", "launched", "launch_s", "s", NonNegative, "time of one kernel inside a captured graph"),
     parameter("elementwise", "launched", "e_m", "1", Efficiency, "memory efficiency"),
+    parameter(
+        "elementwise",
+        "launched",
+        "reduce_s",
+        "s",
+        NonNegative,
+        "time in which a row of 4096 elements is reduced",
+    ),
     parameter("collective", "alpha_beta", "t0_s", "s", NonNegative, "fixed time"),
     parameter("collective", "alpha_beta", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
     parameter("collective", "alpha_beta", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("collective", "pipelined", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("collective", "pipelined", "hop_s", "s", NonNegative, "time of one hop beyond the link's latency"),
+    parameter("collective", "pipelined", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("collective", "pipelined", "own", "1", Fraction, "weight of a rank's own part, copied and not sent"),
+    parameter(
+        "collective",
+        "pipelined",
+        "pipe_s",
+        "s",
+        NonNegative,
+        "transfer that takes as long as filling its pipeline",
+    ),
+    parameter("collective", "pipelined", "e_switch", "1", Fraction, "link efficiency of a reduction in the switch"),
+    parameter("direct_all_reduce", "", "t0_s", "s", NonNegative, "fixed time"),
+    parameter("direct_all_reduce", "", "hop_s", "s", NonNegative, "time of each peer"),
+    parameter("direct_all_reduce", "", "e_link", "1", Efficiency, "link efficiency"),
+    parameter("direct_all_reduce", "", "sync_s", "s", NonNegative, "time of the second meeting of all ranks"),
     parameter("step", "", "compute_rate", "1", Efficiency, "compute rate inside a step over that of kernels alone"),
     parameter("step", "", "memory_rate", "1", Efficiency, "memory rate inside a step over that of kernels alone"),
     parameter("step", "", "slowdown", "1", Slight, "share of its arithmetic that a very long step takes more"),
@@ -229,8 +259,17 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("step", "", "sustained_compute", "1", Efficiency, "compute rate of unbroken load over kernels alone"),
 ];
 
-/// Sections of a calibration file that hold laws.
-const LAW_SECTIONS: [&str; 6] = ["gemm", "attention", "grouped_gemm", "elementwise", "collective", "step"];
+/// Sections of a calibration file that hold laws, and whose laws.
+const LAW_SECTIONS: [(&str, &str); 8] = [
+    ("gemm", "gemm"),
+    ("attention", "attention"),
+    ("attention_by_dtype", "attention"),
+    ("grouped_gemm", "grouped_gemm"),
+    ("elementwise", "elementwise"),
+    ("collective", "collective"),
+    ("direct_all_reduce", "direct_all_reduce"),
+    ("step", "step"),
+];
 
 /// One constant of a calibration: where it stands, what it is, its value.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,9 +289,9 @@ impl Calibration {
     pub fn constants(&self) -> Result<Vec<Constant>> {
         let tree = self.tree();
         let mut found = Vec::new();
-        for section in LAW_SECTIONS {
+        for (section, class) in LAW_SECTIONS {
             if let Some(node) = tree.get(section) {
-                collect(section, "", section.to_owned(), node, &mut found)?;
+                collect(class, "", section.to_owned(), node, &mut found)?;
             }
         }
         Ok(found)

@@ -1,12 +1,17 @@
-//! Collectives by latency and bandwidth (Hockney's model): the better of ring and tree.
+//! Collectives by latency and bandwidth (Hockney's model): the best of ring, tree, a reduction inside the switch, and an
+//! engine's own kernel.
 //!
 //! Sources: Thakur, Rabenseifner, Gropp, "Optimization of Collective Communication Operations in MPICH", 2005;
-//! Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009. In-network reduction is left out.
+//! Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009. The ideal time is that of endpoints: it knows no reduction inside the switch.
 
-use crate::arithmetic::reciprocal;
-use crate::calibration::{CollectiveLaw, Interval};
+use crate::arithmetic::{larger, reciprocal, smaller};
+use crate::calibration::{CollectiveLaw, DirectAllReduceLaw, Interval};
 use crate::error::{Error, Result};
+use crate::hardware::Link;
 use crate::roofline::{Machine, OpCost};
+
+/// Devices of a host: ring and tree take as many hops among them.
+const HOST_DEVICES: f64 = 8.0;
 
 /// Which collective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +60,87 @@ impl Collective {
             Self::PointToPoint => [(1.0, 1.0), (1.0, 1.0)],
         }
     }
+
+    /// The same as a library does them: from rank to rank inside a host, where a tree saves nothing, and between hosts
+    /// by a ring or a tree. `own` weighs the part that a rank copies for itself.
+    fn library_algorithms(self, n: f64, own: f64) -> [(f64, f64); 2] {
+        let others = n - 1.0;
+        let share = (others + own) / n;
+        let chain = smaller(n, HOST_DEVICES) - 1.0;
+        let depth = chain + larger(n / HOST_DEVICES, 1.0).log2().ceil();
+        match self {
+            Self::AllReduce => [(2.0 * others, others / n + share), (2.0 * depth, 2.0)],
+            Self::AllGather | Self::ReduceScatter => [(others, share), (depth, share)],
+            // A send and a receive wait for each other.
+            Self::AllToAll => [(2.0, share), (2.0, share)],
+            Self::PointToPoint => [(1.0, 1.0), (1.0, 1.0)],
+        }
+    }
+}
+
+/// One way to do a collective.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Way {
+    t0_s: f64,
+    hops_s: f64,
+    share: f64,
+    seconds_per_byte: f64,
+    pipe_s: f64,
+}
+
+impl Way {
+    /// Time of the link for a buffer: hops, transfer, filling the pipeline.
+    #[inline(always)]
+    fn network_s(&self, buffer: f64) -> f64 {
+        let transfer_s = self.share * buffer * self.seconds_per_byte;
+        self.hops_s + (transfer_s + (self.pipe_s * transfer_s).sqrt())
+    }
+
+    #[inline(always)]
+    fn time_s(&self, buffer: f64) -> f64 {
+        self.t0_s + self.network_s(buffer)
+    }
+}
+
+/// The ways that a calibration knows; `link` is a scale-up link where `scales_up`, a link of one node where `local`.
+fn ways(machine: &Machine<'_>, kind: Collective, n: f64, link: Link, scales_up: bool, local: bool) -> Vec<Way> {
+    let ideal = reciprocal(link.bandwidth_bytes_per_s);
+    let endpoint = |t0_s: f64, hop_s: f64, seconds_per_byte: f64| {
+        kind.algorithms(n).map(|(hops, share)| {
+            let hops_s = hops * (link.latency_s + hop_s);
+            Way { t0_s, hops_s, share, seconds_per_byte, pipe_s: 0.0 }
+        })
+    };
+    let mut ways = match machine.calibration.collective {
+        CollectiveLaw::Roofline => endpoint(0.0, 0.0, ideal).to_vec(),
+        CollectiveLaw::AlphaBeta { t0_s, hop_s, e_link } => endpoint(t0_s, hop_s, ideal / e_link).to_vec(),
+        CollectiveLaw::Pipelined { t0_s, hop_s, e_link, own, pipe_s, e_switch } => {
+            let hop_s = link.latency_s + hop_s;
+            let way = |hops: f64, share: f64, e: f64| Way {
+                t0_s,
+                hops_s: hops * hop_s,
+                share,
+                seconds_per_byte: ideal / e,
+                pipe_s,
+            };
+            let mut ways: Vec<Way> =
+                kind.library_algorithms(n, own).iter().map(|&(hops, share)| way(hops, share, e_link)).collect();
+            if kind == Collective::AllReduce && scales_up && e_switch > 0.0 {
+                // Short messages never see the switch: as many hops as a tree.
+                let (hops, _) = kind.library_algorithms(n, own)[1];
+                ways.push(way(hops, 1.0, e_switch));
+            }
+            ways
+        }
+    };
+    if let (Collective::AllReduce, true, Some(law)) = (kind, local, machine.calibration.direct_all_reduce) {
+        let DirectAllReduceLaw { t0_s, hop_s, e_link, sync_s } = law;
+        let peers = n - 1.0;
+        let hops_s = peers * (link.latency_s + hop_s);
+        let once = Way { t0_s, hops_s, share: peers, seconds_per_byte: ideal / e_link, pipe_s: 0.0 };
+        ways.extend([once, Way { t0_s: t0_s + sync_s, share: 2.0 * peers / n, ..once }]);
+    }
+    ways
 }
 
 /// A compiled collective.
@@ -62,12 +148,8 @@ impl Collective {
 pub struct CollectiveOp {
     /// Bytes of the buffer for each row of the step.
     pub bytes_per_row: f64,
-    algorithms: [(f64, f64); 2],
-    seconds_per_byte: f64,
-    ideal_seconds_per_byte: f64,
-    latency_s: f64,
-    ideal_latency_s: f64,
-    t0_s: f64,
+    ways: Vec<Way>,
+    ideal: [Way; 2],
     interval: Interval,
 }
 
@@ -82,19 +164,19 @@ impl CollectiveOp {
                 format!("{} has no link, network or host_link that joins so many devices", machine.accelerator.name);
             Error::spec("num_devices", num_devices, rule)
         })?;
-        let (t0_s, hop_s, e_link) = match machine.calibration.collective {
-            CollectiveLaw::Roofline => (0.0, 0.0, 1.0),
-            CollectiveLaw::AlphaBeta { t0_s, hop_s, e_link } => (t0_s, hop_s, e_link),
-        };
-        let ideal = reciprocal(link.bandwidth_bytes_per_s);
+        let n = num_devices as f64;
+        let scales_up = machine.accelerator.link.is_some_and(|own| own.num_devices >= num_devices);
+        let local = scales_up || machine.accelerator.network.is_none_or(|own| own.num_devices < num_devices);
         Ok(Self {
             bytes_per_row,
-            algorithms: kind.algorithms(num_devices as f64),
-            seconds_per_byte: ideal / e_link,
-            ideal_seconds_per_byte: ideal,
-            latency_s: link.latency_s + hop_s,
-            ideal_latency_s: link.latency_s,
-            t0_s,
+            ways: ways(machine, kind, n, link, scales_up, local),
+            ideal: kind.algorithms(n).map(|(hops, share)| Way {
+                t0_s: 0.0,
+                hops_s: hops * link.latency_s,
+                share,
+                seconds_per_byte: reciprocal(link.bandwidth_bytes_per_s),
+                pipe_s: 0.0,
+            }),
             interval: machine.calibration.intervals.collective,
         })
     }
@@ -115,18 +197,19 @@ impl CollectiveOp {
     #[inline(always)]
     fn evaluate(&self, rows: f64) -> OpCost {
         let buffer = rows * self.bytes_per_row;
-        let best = |latency_s: f64, seconds_per_byte: f64| {
-            let [x, y] = self.algorithms.map(|(hops, share)| (hops * latency_s, share * buffer * seconds_per_byte));
-            if x.0 + x.1 <= y.0 + y.1 { x } else { y }
-        };
-        let (ideal_hops_s, ideal_wire_s) = best(self.ideal_latency_s, self.ideal_seconds_per_byte);
-        let (hops_s, wire_s) = best(self.latency_s, self.seconds_per_byte);
-        let ideal_s = ideal_hops_s + ideal_wire_s;
+        let ideal_s = smaller(self.ideal[0].time_s(buffer), self.ideal[1].time_s(buffer));
+        let (mut time_s, mut best) = (f64::INFINITY, &self.ideal[0]);
+        for way in &self.ways {
+            let own_s = way.time_s(buffer);
+            if own_s < time_s {
+                (time_s, best) = (own_s, way);
+            }
+        }
         OpCost {
-            time_s: (self.t0_s + (hops_s + wire_s)).max(ideal_s),
+            time_s: larger(time_s, ideal_s),
             ideal_s,
-            network_s: hops_s + wire_s,
-            overhead_s: self.t0_s,
+            network_s: best.network_s(buffer),
+            overhead_s: best.t0_s,
             ..OpCost::default()
         }
         .with_interval(self.interval)

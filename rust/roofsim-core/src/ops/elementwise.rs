@@ -3,6 +3,9 @@
 use crate::calibration::{ElementwiseLaw, Interval};
 use crate::roofline::{Machine, OpCost};
 
+/// Elements of the row whose reduction is the unit of `reduce_s`.
+const REDUCED: f64 = 4096.0;
+
 /// A compiled kernel whose traffic is `fixed_bytes` plus `bytes_per_row` for each row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElementwiseOp {
@@ -19,9 +22,16 @@ pub struct ElementwiseOp {
 impl ElementwiseOp {
     /// Compiles a kernel.
     pub fn new(machine: &Machine<'_>, bytes_per_row: f64, fixed_bytes: f64) -> Self {
+        Self::reducing(machine, bytes_per_row, fixed_bytes, 0)
+    }
+
+    /// Compiles a kernel that reduces every row of so many elements before it writes it: a norm.
+    pub fn reducing(machine: &Machine<'_>, bytes_per_row: f64, fixed_bytes: f64, row_elements: u64) -> Self {
         let (launch_s, e_m) = match machine.calibration.elementwise {
             ElementwiseLaw::Roofline => (0.0, 1.0),
-            ElementwiseLaw::Launched { launch_s, e_m } => (launch_s, e_m * machine.memory_rate),
+            ElementwiseLaw::Launched { launch_s, e_m, reduce_s } => {
+                (launch_s + row_elements as f64 / REDUCED * reduce_s, e_m * machine.memory_rate)
+            }
         };
         Self {
             bytes_per_row,

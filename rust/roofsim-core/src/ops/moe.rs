@@ -85,7 +85,7 @@ pub struct GroupedGemmOp {
 #[derive(Debug, Clone, PartialEq)]
 enum Resolved {
     Roofline,
-    /// Without a number of compute units the tiled law's own asymptotes remain.
+    /// Also the tiled law's own asymptotes where the number of compute units is unknown.
     Smooth {
         t0_s: f64,
         seconds_per_flop: f64,
@@ -206,15 +206,18 @@ impl GroupedGemmOp {
 
 impl Resolved {
     fn new(machine: &Machine<'_>, shape: &GroupedShape, seconds_per_flop: f64) -> Self {
-        let GroupedGemmLaw::Tiled { t0_s, e_m, e_c, e_c_narrow, stage_s, epilogue_s, exposed } =
-            machine.calibration.grouped_gemm
-        else {
-            return Self::Roofline;
+        let narrow = shape.dtype.operand_bits() < 16;
+        let (t0_s, e_m, e_c, exposed, tiles) = match machine.calibration.grouped_gemm {
+            GroupedGemmLaw::Roofline => return Self::Roofline,
+            GroupedGemmLaw::Smooth { t0_s, e_m, e_c, exposed } => (t0_s, e_m, e_c, exposed, None),
+            GroupedGemmLaw::Tiled { t0_s, e_m, e_c, e_c_narrow, stage_s, epilogue_s, exposed } => {
+                let tiles = machine.compute_units().map(|units| (units, stage_s, epilogue_s));
+                (t0_s, e_m, if narrow { e_c_narrow } else { e_c }, exposed, tiles)
+            }
         };
-        let e_c = if shape.dtype.operand_bits() < 16 { e_c_narrow } else { e_c };
         let seconds_per_byte = machine.seconds_per_byte / (e_m * machine.memory_rate);
         let seconds_per_flop = seconds_per_flop / (e_c * machine.compute_rate);
-        let Some(units) = machine.compute_units() else {
+        let Some((units, stage_s, epilogue_s)) = tiles else {
             return Self::Smooth { t0_s, seconds_per_flop, seconds_per_byte, exposed };
         };
         let constants = TileConstants {

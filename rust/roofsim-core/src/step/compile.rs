@@ -88,6 +88,12 @@ impl Builder<'_> {
         self.push(name, count, Rows::All, RowOp::Elementwise(op));
     }
 
+    /// A norm over rows of `width` elements that moves `elements` activation elements a row.
+    fn norm(&mut self, name: &'static str, count: u64, elements: u64, width: u64) {
+        let op = ElementwiseOp::reducing(self.machine, elements as f64 * self.width, 0.0, width);
+        self.push(name, count, Rows::All, RowOp::Elementwise(op));
+    }
+
     fn all_reduce(&mut self, name: &'static str, count: u64, devices: u64) -> Result<()> {
         if devices > 1 {
             let bytes = self.model.hidden_size as f64 * self.width;
@@ -107,7 +113,7 @@ impl Builder<'_> {
 
     fn head(&mut self) -> Result<()> {
         let d = self.model.hidden_size;
-        self.elementwise("final_norm", u64::from(self.model.final_norm_parameters > 0), 4 * d, 0.0);
+        self.norm("final_norm", u64::from(self.model.final_norm_parameters > 0), 4 * d, d);
         let tp = self.layout.tensor;
         let columns = self.model.vocab_size.div_ceil(tp);
         let op = GemmOp::new(self.machine, columns, self.model.embedding.dim, self.model.dtype, self.own)?;
@@ -148,7 +154,7 @@ impl Builder<'_> {
     fn layer(&mut self, layer: &Layer, count: u64) -> Result<()> {
         let d = self.model.hidden_size;
         // A fused residual-add and norm reads the residual and the update, writes the new residual and the normed row.
-        self.elementwise("norm", count * layer.num_norms, 4 * d, 0.0);
+        self.norm("norm", count * layer.num_norms, 4 * d, d);
         self.projections(layer, count)?;
         match &layer.mixer {
             Mixer::Attention(a) => self.full_attention(a, count)?,
@@ -223,9 +229,9 @@ impl Builder<'_> {
         let qk = a.qk_nope_head_dim + a.qk_rope_head_dim;
         // Norms of the query bottleneck and of the latent, and the rotary embedding of queries and the shared key.
         if let Some(rank) = a.q_lora_rank {
-            self.elementwise("q_a_norm", count, 2 * rank, 0.0);
+            self.norm("q_a_norm", count, 2 * rank, rank);
         }
-        self.elementwise("kv_a_norm", count, 2 * a.kv_lora_rank, 0.0);
+        self.norm("kv_a_norm", count, 2 * a.kv_lora_rank, a.kv_lora_rank);
         self.elementwise("rotary", count, 2 * (heads + 1) * a.qk_rope_head_dim, 0.0);
         let up_bytes = layer
             .weights(self.model.hidden_size, self.model.dtype)

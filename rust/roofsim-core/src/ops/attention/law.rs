@@ -5,7 +5,7 @@
 //! combines the parts. Both read the cache, and both stream keys through a unit at a finite rate: the first keys are
 //! waited for before memory is busy, hence the soft maximum of the two. The minimum of monotone times is monotone.
 
-use super::shape::{AttentionShape, Counts, NEARLY};
+use super::shape::{AttentionShape, Counts};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::AttentionLaw;
 use crate::error::Result;
@@ -24,6 +24,8 @@ pub struct Load {
     pub flops: f64,
     /// Bytes that depend on the requests.
     pub bytes: f64,
+    /// Those of them that the kernel itself moves.
+    pub moved_bytes: f64,
     /// KV-splitting kernel: arithmetic of packed rows spread over all units, seconds.
     pub split_s: f64,
     /// One pass: arithmetic of all rows or tiles spread over all units, seconds.
@@ -34,8 +36,8 @@ pub struct Load {
     pub longest_s: f64,
     /// One pass: what the end of the makespan adds once tiles queue, seconds (a maximum).
     pub tail_s: f64,
-    /// One pass: tiles that are nearly as long as the longest, for each share of [`NEARLY`].
-    pub long: [LongLoad; NEARLY.len()],
+    /// One pass: tiles that are nearly as long as the longest.
+    pub long: LongLoad,
     /// One pass: time to stream the keys of one KV head, seconds (a maximum).
     pub stream_s: f64,
     /// One pass: fixed time, seconds (a maximum).
@@ -51,6 +53,8 @@ pub struct LongLoad {
     pub tiles: f64,
     /// Time of the shortest of them, seconds.
     pub tile_s: f64,
+    /// KV-splitting kernel: arithmetic of as many of them as there are units, seconds.
+    pub wave_split_s: f64,
 }
 
 impl Load {
@@ -62,10 +66,11 @@ impl Load {
             requests: count * self.requests,
             flops: count * self.flops,
             bytes: count * self.bytes,
+            moved_bytes: count * self.moved_bytes,
             split_s: count * self.split_s,
             tile_s: count * self.tile_s,
             filled: count * self.filled,
-            long: self.long.map(|long| LongLoad { tiles: count * long.tiles, ..long }),
+            long: LongLoad { tiles: count * self.long.tiles, ..self.long },
             ..*self
         }
     }
@@ -75,6 +80,7 @@ impl Load {
         self.requests += other.requests;
         self.flops += other.flops;
         self.bytes += other.bytes;
+        self.moved_bytes += other.moved_bytes;
         self.split_s += other.split_s;
         self.tile_s += other.tile_s;
         self.filled += other.filled;
@@ -119,7 +125,7 @@ pub struct KernelLaw {
     expansion_seconds_per_flop: f64,
     stream_seconds_per_byte: f64,
     /// Fixed time of a pass by packed rows.
-    pub pass_t0_s: f64,
+    pass_t0_s: f64,
     tile_t0_s: f64,
     tile_start: f64,
     tile_spread: f64,
@@ -210,7 +216,7 @@ impl KernelLaw {
             prefix_tile_s,
             latent_e_c,
             latent_t0_s,
-        } = machine.calibration.attention
+        } = machine.calibration.attention_law(shape.dtype)
         else {
             return Ok(roofline);
         };
@@ -225,13 +231,17 @@ impl KernelLaw {
         let softmax_s = AttentionShape::block_exponentials() / tile_exp_per_s;
         let block_s = larger((product_s * product_s + softmax_s * softmax_s).sqrt(), product_s);
         let block_s = larger(block_s / machine.compute_rate, block_s);
+        // So do those of packed rows; latent attention's are in its own efficiency.
+        let split_product_s = seconds_per_flop / split_e_c;
+        let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
+        let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
         Ok(Self {
             kernels: if tiled { Kernels::PassAndSplit } else { Kernels::Split },
             memory_seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
             first_block_s: AttentionShape::block_keys() * shape.head_bytes() * stream_seconds_per_byte,
             crowd_s: crowded,
             requests_to_crowd: shape.streamed_heads() / (crowd_heads * units),
-            split_seconds_per_flop: seconds_per_flop / (split_e_c * machine.compute_rate),
+            split_seconds_per_flop: larger(split_s / machine.compute_rate, split_s),
             expansion_seconds_per_flop: seconds_per_flop / (tile_e_c * machine.compute_rate),
             stream_seconds_per_byte,
             pass_t0_s: pass_t0_s + own_t0_s,
@@ -267,6 +277,7 @@ impl KernelLaw {
             requests: 1.0,
             flops: counts.flops,
             bytes: counts.bytes,
+            moved_bytes: if self.kernels == Kernels::Split { counts.bytes } else { counts.moved_bytes },
             split_s,
             split_overhead_s: self.split_t0_s
                 + self.split_c_s * counts.root_context
@@ -295,15 +306,18 @@ impl KernelLaw {
         };
         let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop;
         let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
+        let split_s = counts.split_flops * self.split_seconds_per_flop;
         Load {
             // Never cheaper than the most rows that are packed, so that one more row never helps.
             tile_s: larger(tile_s, counts.packed_limit_flops * self.split_seconds_per_flop),
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
             stream_s,
-            long: counts
-                .long
-                .map(|long| LongLoad { tiles: long.count, tile_s: (long.blocks + self.tile_start) * self.block_s }),
+            long: LongLoad {
+                tiles: counts.long.count,
+                tile_s: (counts.long.blocks + self.tile_start) * self.block_s,
+                wave_split_s: split_s * self.units / counts.long.count,
+            },
             tail_s: self.tile_spread * (counts.spread_blocks * self.block_s) + self.tile_last * longest_s,
             pass_overhead_s: self.tile_t0_s,
             ..Load::default()
@@ -312,7 +326,7 @@ impl KernelLaw {
 
     #[inline(always)]
     pub(super) fn memory_s(&self, load: &Load) -> f64 {
-        (self.fixed_bytes + load.bytes) * self.memory_seconds_per_byte
+        (self.fixed_bytes + load.moved_bytes) * self.memory_seconds_per_byte
     }
 
     /// What more KV heads at once than the machine has units cost every launch: at most `crowd_s`.
@@ -322,52 +336,82 @@ impl KernelLaw {
         self.crowd_s * (1.0 - 1.0 / (1.0 + load.requests * self.requests_to_crowd))
     }
 
-    /// Whole waves of tiles that take at least so long each: of `tiles` on `units`, some unit gets `ceil(tiles/units)`.
+    /// Tiles that take at least so long each, in waves: of `tiles` on `units` some unit gets `ceil(tiles/units)`, unless
+    /// it is faster to split the KV axis of those in the last wave. Therefore two batches never lose by merging.
     #[inline(always)]
-    pub(super) fn waves_s(&self, long: &LongLoad) -> f64 {
-        (long.tiles / self.units).ceil() * long.tile_s
+    pub(super) fn waves_s(&self, long: &LongLoad, split_overhead_s: f64) -> f64 {
+        let waves = long.tiles / self.units;
+        let whole = waves.ceil() - 1.0;
+        whole * long.tile_s + smaller(long.tile_s, split_overhead_s + (waves - whole) * long.wave_split_s)
+    }
+
+    /// Time of packed rows or of tiles: the mean load of a unit, plus the tail once tiles queue, and never under the
+    /// longest tile or the waves of long ones.
+    #[inline(always)]
+    fn tiles_s(&self, load: &Load) -> f64 {
+        let queued_s = load.tile_s + load.tail_s * smaller(load.filled, 1.0);
+        let whole_s = larger(load.longest_s, self.waves_s(&load.long, load.split_overhead_s));
+        larger(queued_s, whole_s)
     }
 
     #[inline(always)]
     pub(super) fn pass_kernel(&self, load: &Load) -> Kernel {
-        // Mean load of a unit, plus the tail once tiles queue, and never under the longest tile.
-        let filled = smaller(load.filled, 1.0);
-        let queued_s = load.tile_s + load.tail_s * filled;
-        let whole_s = load.long.iter().fold(load.longest_s, |most, long| larger(most, self.waves_s(long)));
         Kernel {
-            compute_s: larger(queued_s, whole_s),
+            compute_s: self.tiles_s(load),
             memory_s: self.memory_s(load),
             stream_s: load.stream_s,
-            overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * filled,
+            overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * smaller(load.filled, 1.0),
         }
     }
 
+    /// The KV-splitting kernel, whose arithmetic takes `compute_s`.
     #[inline(always)]
-    pub(super) fn split_kernel(&self, load: &Load) -> Kernel {
+    fn split_kernel(&self, load: &Load, compute_s: f64) -> Kernel {
         Kernel {
-            compute_s: larger(load.split_s, self.first_block_s),
+            compute_s: larger(compute_s, self.first_block_s),
             memory_s: self.memory_s(load),
             stream_s: self.first_block_s,
             overhead_s: self.crowding_s(load) + load.split_overhead_s,
         }
     }
 
+    /// Time of all bytes under the bare roofline: new entries that a kernel leaves to another one are written too.
+    #[inline(always)]
+    fn least_s(&self, load: &Load) -> f64 {
+        (self.fixed_bytes + load.bytes) * self.seconds_per_byte
+    }
+
     /// Time under the bare roofline.
     #[inline(always)]
     pub fn roofline_time_s(&self, load: &Load) -> f64 {
-        larger(load.flops * self.seconds_per_flop, (self.fixed_bytes + load.bytes) * self.seconds_per_byte)
+        larger(load.flops * self.seconds_per_flop, self.least_s(load))
     }
 
     /// Time with the KV-splitting kernel alone.
     #[inline(always)]
     pub fn split_time_s(&self, load: &Load) -> f64 {
-        self.split_kernel(load).time_s()
+        self.split_kernel(load, load.split_s).time_s()
+    }
+
+    /// Time with the faster of both kernels where all rows are packed: what [`Self::fastest_time_s`] says then, bit for
+    /// bit, of fewer parts of the load.
+    #[inline(always)]
+    pub fn packed_time_s(&self, load: &Load) -> f64 {
+        let pass = Kernel {
+            compute_s: larger(load.split_s, load.stream_s),
+            memory_s: self.memory_s(load),
+            stream_s: load.stream_s,
+            overhead_s: self.crowding_s(load) + self.pass_t0_s,
+        };
+        smaller(pass.time_s(), self.split_time_s(load))
     }
 
     /// Time with the faster of both kernels.
     #[inline(always)]
     pub fn fastest_time_s(&self, load: &Load) -> f64 {
-        smaller(self.pass_kernel(load).time_s(), self.split_kernel(load).time_s())
+        let pass = self.pass_kernel(load);
+        let split = self.split_kernel(load, smaller(load.split_s, pass.compute_s));
+        larger(smaller(pass.time_s(), split.time_s()), self.least_s(load))
     }
 
     /// Time of a load.
@@ -385,27 +429,31 @@ impl KernelLaw {
         match self.kernels {
             Kernels::Roofline => Kernel {
                 compute_s: load.flops * self.seconds_per_flop,
-                memory_s: (self.fixed_bytes + load.bytes) * self.seconds_per_byte,
+                memory_s: self.least_s(load),
                 stream_s: 0.0,
                 overhead_s: 0.0,
             },
-            Kernels::Split => self.split_kernel(load),
-            Kernels::PassAndSplit => self.pass_kernel(load).or(self.split_kernel(load)),
+            Kernels::Split => self.split_kernel(load, load.split_s),
+            Kernels::PassAndSplit => {
+                let pass = self.pass_kernel(load);
+                // Parts of the KV axis may be attended by tiles too.
+                pass.or(self.split_kernel(load, smaller(load.split_s, pass.compute_s)))
+            }
         }
     }
 
     /// Cost of a load under a kernel, without its interval.
     pub(super) fn cost(&self, load: &Load, kernel: &Kernel) -> OpCost {
-        let bytes = self.fixed_bytes + load.bytes;
+        let least_s = self.least_s(load);
         let peak_compute_s = load.flops * self.seconds_per_flop;
         OpCost {
-            time_s: kernel.time_s(),
-            ideal_s: larger(peak_compute_s, bytes * self.seconds_per_byte),
+            time_s: larger(kernel.time_s(), least_s),
+            ideal_s: larger(peak_compute_s, least_s),
             compute_s: kernel.compute_s,
-            memory_s: kernel.memory_s,
+            memory_s: larger(kernel.memory_s, least_s),
             overhead_s: kernel.overhead_s,
             flops: load.flops,
-            bytes,
+            bytes: self.fixed_bytes + load.bytes,
             peak_compute_s,
             ..OpCost::default()
         }

@@ -9,7 +9,6 @@ mod ragged;
 mod shape;
 
 pub use law::{KernelLaw, Kernels, Load, LongLoad};
-pub(crate) use shape::NEARLY;
 pub use shape::{AttentionShape, Counts, LatentHeads, attended_pairs, keys_read};
 
 use crate::calibration::Interval;

@@ -6,7 +6,7 @@
 //! that only ragged batches need it.
 
 use super::law::{Kernel, KernelLaw, Kernels, Load, LongLoad};
-use super::shape::{AttentionShape, NEARLY};
+use super::shape::AttentionShape;
 use crate::arithmetic::{larger, smaller};
 use crate::workload::Request;
 
@@ -66,7 +66,7 @@ impl KernelLaw {
             }
             runs.push(self.run(shape, &limits, count as f64, request, load.split_s));
         }
-        total.longest_s = larger(total.longest_s, self.most_waves_s(&mut tiled));
+        total.longest_s = larger(total.longest_s, self.most_waves_s(&mut tiled, total.split_overhead_s));
         let mut best = self.kernel(&total);
         if self.kernels == Kernels::PassAndSplit {
             for long in limits.long.iter().enumerate() {
@@ -108,13 +108,12 @@ impl KernelLaw {
             load.filled += tiled.filled;
             load.longest_s = larger(load.longest_s, tiled.longest_s);
             load.tail_s = larger(load.tail_s, tiled.tail_s);
-            load.stream_s = larger(load.stream_s, tiled.stream_s);
             waves.push(tiled.long);
         }
         let filled = smaller(load.filled, 1.0);
         let queued_s = load.tile_s + load.tail_s * filled;
         Kernel {
-            compute_s: larger(queued_s, larger(load.longest_s, self.most_waves_s(&mut waves))),
+            compute_s: larger(queued_s, larger(load.longest_s, self.most_waves_s(&mut waves, total.split_overhead_s))),
             memory_s: self.memory_s(total),
             stream_s: load.stream_s,
             overhead_s: self.crowding_s(total)
@@ -125,15 +124,14 @@ impl KernelLaw {
 
     /// The longest waves of tiles: those as long as some request's have to hold all tiles that are no shorter. Sums of
     /// integers are exact, so that the order of requests cannot move a wave.
-    fn most_waves_s(&self, runs: &mut [[LongLoad; NEARLY.len()]]) -> f64 {
-        let mut most_s = 0.0;
-        for share in 0..NEARLY.len() {
-            runs.sort_unstable_by(|one, other| other[share].tile_s.total_cmp(&one[share].tile_s));
-            let mut tiles = 0.0;
-            for run in &*runs {
-                tiles += run[share].tiles;
-                most_s = larger(most_s, self.waves_s(&LongLoad { tiles, ..run[share] }));
-            }
+    fn most_waves_s(&self, runs: &mut [LongLoad], split_overhead_s: f64) -> f64 {
+        runs.sort_unstable_by(|one, other| other.tile_s.total_cmp(&one.tile_s));
+        let (mut most_s, mut tiles, mut split_s) = (0.0, 0.0, 0.0);
+        for run in &*runs {
+            tiles += run.tiles;
+            split_s += run.tiles * run.wave_split_s;
+            let long = LongLoad { tiles, tile_s: run.tile_s, wave_split_s: split_s / tiles };
+            most_s = larger(most_s, self.waves_s(&long, split_overhead_s));
         }
         most_s
     }

@@ -58,6 +58,9 @@ pub struct Counts {
     pub flops: f64,
     /// Bytes: cache read, new entries written, queries read, outputs written.
     pub bytes: f64,
+    /// The bytes that the kernel itself moves: tiles of queries leave the writing of new entries to the kernel that
+    /// made them. Never fewer than the most rows that are packed move.
+    pub moved_bytes: f64,
     /// FLOPs of packed rows over every key read.
     pub split_flops: f64,
     /// FLOPs of the most rows that are packed, over the same keys.
@@ -76,8 +79,8 @@ pub struct Counts {
     pub longest_blocks: f64,
     /// Key blocks by which the longest tile exceeds the shortest.
     pub spread_blocks: f64,
-    /// For each share: the tiles that are nearly as long as the longest; none where rows are packed.
-    pub long: [LongTiles; NEARLY.len()],
+    /// The tiles that are nearly as long as the longest; none where rows are packed.
+    pub long: LongTiles,
     /// Bytes of one KV head's keys and values that a pass streams.
     pub head_bytes: f64,
     /// Square root of the keys kept, times the root of the head's width over 128.
@@ -106,8 +109,8 @@ pub struct LongTiles {
     pub blocks: f64,
 }
 
-/// A tile is nearly as long as the longest where it lacks no more than this share of its blocks: 1/n.
-pub(crate) const NEARLY: [u64; 2] = [16, 8];
+/// A tile is nearly as long as the longest where it lacks no more than one in so many of its blocks.
+const NEARLY: u64 = 16;
 
 /// Query-key pairs of one head: the sum over the new rows of the keys each of them sees.
 pub fn attended_pairs(span: Span, request: Request) -> u64 {
@@ -163,9 +166,11 @@ impl AttentionShape {
         let (whole, _) = self.query_tiles(Request { query_tokens: request.context_tokens, ..request });
         let tiles_of_a_head = q.div_ceil(BLOCK);
         let kept = kept_tokens(self.span, request.context_tokens) as f64;
+        let bytes = self.request_bytes(q, keys);
         Counts {
             flops: flops as f64,
-            bytes: self.request_bytes(q, keys) as f64,
+            bytes: bytes as f64,
+            moved_bytes: if is_packed { bytes } else { self.tiled_bytes(q, keys, bytes) } as f64,
             split_flops: split_flops as f64,
             packed_limit_flops: self.split_flops(self.most_packed_tokens(), request, keys) as f64,
             is_packed,
@@ -175,7 +180,7 @@ impl AttentionShape {
             has_prefix: request.context_tokens.div_ceil(BLOCK) > tiles_of_a_head,
             longest_blocks: longest as f64,
             spread_blocks: (tiles_of_a_head.min(longest) - 1) as f64,
-            long: NEARLY.map(|nearly| if is_packed { LongTiles::default() } else { self.long_tiles(request, nearly) }),
+            long: if is_packed { LongTiles::default() } else { self.long_tiles(request) },
             head_bytes: keys as f64 * self.head_bytes(),
             root_context: (kept * self.relative_width()).sqrt(),
             expanded_flops: expanded as f64,
@@ -263,6 +268,12 @@ impl AttentionShape {
         u128::from(keys + q) * token + u128::from(q) * u128::from(self.num_heads) * width
     }
 
+    /// The bytes of a request without its new entries, but no fewer than the most rows that are packed move.
+    fn tiled_bytes(&self, q: u64, keys: u64, bytes: u128) -> u128 {
+        let token = u128::from(self.cached_elements()) * u128::from(self.kv_format.element_bytes());
+        (bytes - u128::from(q) * token).max(self.request_bytes(self.most_packed_tokens(), keys))
+    }
+
     /// FLOPs of the KV-splitting kernel for `q` new tokens: whole tiles of rows over every key read, no triangle. Latent
     /// attention runs all heads of a token as rows of one tile and is counted without padding, in its absorbed form.
     fn split_flops(&self, q: u64, request: Request, keys: u64) -> u128 {
@@ -307,11 +318,11 @@ impl AttentionShape {
         }
     }
 
-    /// Query tiles that lack at most 1/`nearly` of the longest tile's blocks. Count and blocks never fall when the
-    /// context, the window or the new tokens of a given context grow.
-    fn long_tiles(&self, request: Request, nearly: u64) -> LongTiles {
+    /// Query tiles that are nearly as long as the longest. Count and blocks never fall when the context, the window or
+    /// the new tokens of a given context grow.
+    fn long_tiles(&self, request: Request) -> LongTiles {
         let longest = request.context_tokens.div_ceil(BLOCK);
-        let lacking = longest / nearly;
+        let lacking = longest / NEARLY;
         let tiles = request.query_tokens.div_ceil(BLOCK).min(lacking + 1);
         LongTiles { count: (tiles * self.num_heads) as f64, blocks: (longest - lacking).min(self.most_blocks()) as f64 }
     }

@@ -1,6 +1,6 @@
 //! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
 
-use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad, NEARLY};
+use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad};
 use crate::step::RowOp;
 
 /// Rows evaluated at once: their tables and results stay in the first-level cache.
@@ -30,6 +30,8 @@ pub struct LoadTable {
     /// See [`Load`].
     pub bytes: Vec<f64>,
     /// See [`Load`].
+    pub moved_bytes: Vec<f64>,
+    /// See [`Load`].
     pub split_s: Vec<f64>,
     /// See [`Load`].
     pub tile_s: Vec<f64>,
@@ -42,9 +44,11 @@ pub struct LoadTable {
     /// See [`Load`].
     pub stream_s: Vec<f64>,
     /// See [`LongLoad`].
-    pub long_tiles: [Vec<f64>; NEARLY.len()],
+    pub long_tiles: Vec<f64>,
     /// See [`LongLoad`].
-    pub long_s: [Vec<f64>; NEARLY.len()],
+    pub long_s: Vec<f64>,
+    /// See [`LongLoad`].
+    pub wave_split_s: Vec<f64>,
     /// See [`Load`].
     pub pass_overhead_s: Vec<f64>,
     /// See [`Load`].
@@ -60,14 +64,16 @@ impl LoadTable {
         Self {
             flops: room(),
             bytes: room(),
+            moved_bytes: room(),
             split_s: room(),
             tile_s: room(),
             filled: room(),
             longest_s: room(),
             tail_s: room(),
             stream_s: room(),
-            long_tiles: NEARLY.map(|_| room()),
-            long_s: NEARLY.map(|_| room()),
+            long_tiles: room(),
+            long_s: room(),
+            wave_split_s: room(),
             pass_overhead_s: room(),
             split_overhead_s: room(),
             has_tiles: false,
@@ -78,16 +84,16 @@ impl LoadTable {
     pub fn push(&mut self, load: &Load) {
         self.flops.push(load.flops);
         self.bytes.push(load.bytes);
+        self.moved_bytes.push(load.moved_bytes);
         self.split_s.push(load.split_s);
         self.tile_s.push(load.tile_s);
         self.filled.push(load.filled);
         self.longest_s.push(load.longest_s);
         self.tail_s.push(load.tail_s);
         self.stream_s.push(load.stream_s);
-        for (share, long) in load.long.iter().enumerate() {
-            self.long_tiles[share].push(long.tiles);
-            self.long_s[share].push(long.tile_s);
-        }
+        self.long_tiles.push(load.long.tiles);
+        self.long_s.push(load.long.tile_s);
+        self.wave_split_s.push(load.long.wave_split_s);
         self.pass_overhead_s.push(load.pass_overhead_s);
         self.split_overhead_s.push(load.split_overhead_s);
         self.has_tiles |= load.filled > 0.0;
@@ -100,16 +106,18 @@ impl LoadTable {
             requests: 1.0,
             flops: pick(&self.flops),
             bytes: pick(&self.bytes),
+            moved_bytes: pick(&self.moved_bytes),
             split_s: pick(&self.split_s),
             tile_s: pick(&self.tile_s),
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
             tail_s: pick(&self.tail_s),
             stream_s: pick(&self.stream_s),
-            long: std::array::from_fn(|share| LongLoad {
-                tiles: pick(&self.long_tiles[share]),
-                tile_s: pick(&self.long_s[share]),
-            }),
+            long: LongLoad {
+                tiles: pick(&self.long_tiles),
+                tile_s: pick(&self.long_s),
+                wave_split_s: pick(&self.wave_split_s),
+            },
             pass_overhead_s: pick(&self.pass_overhead_s),
             split_overhead_s: pick(&self.split_overhead_s),
         }
@@ -151,6 +159,7 @@ pub(super) fn add_attention(
 ) -> f64 {
     let n = time.len();
     let bytes = part(&table.bytes, first, n);
+    let moved_bytes = part(&table.moved_bytes, first, n);
     match law.kernels {
         Kernels::Roofline => {
             let flops = part(&table.flops, first, n);
@@ -165,7 +174,7 @@ pub(super) fn add_attention(
             add_each!(time, start, j => {
                 let load = Load {
                     requests: 1.0,
-                    bytes: bytes[j],
+                    moved_bytes: moved_bytes[j],
                     split_s: split_s[j],
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
@@ -180,20 +189,22 @@ pub(super) fn add_attention(
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
             let tail_s = part(&table.tail_s, first, n);
-            let long_tiles: [&[f64]; NEARLY.len()] = std::array::from_fn(|i| part(&table.long_tiles[i], first, n));
-            let long_s: [&[f64]; NEARLY.len()] = std::array::from_fn(|i| part(&table.long_s[i], first, n));
+            let long_tiles = part(&table.long_tiles, first, n);
+            let long_s = part(&table.long_s, first, n);
+            let wave_split_s = part(&table.wave_split_s, first, n);
             let stream_s = part(&table.stream_s, first, n);
             let pass_overhead_s = part(&table.pass_overhead_s, first, n);
             add_each!(time, start, j => {
                 let load = Load {
                     requests: 1.0,
                     bytes: bytes[j],
+                    moved_bytes: moved_bytes[j],
                     split_s: split_s[j],
                     tile_s: tile_s[j],
                     filled: filled[j],
                     longest_s: longest_s[j],
                     tail_s: tail_s[j],
-                    long: std::array::from_fn(|i| LongLoad { tiles: long_tiles[i][j], tile_s: long_s[i][j] }),
+                    long: LongLoad { tiles: long_tiles[j], tile_s: long_s[j], wave_split_s: wave_split_s[j] },
                     stream_s: stream_s[j],
                     pass_overhead_s: pass_overhead_s[j],
                     split_overhead_s: split_overhead_s[j],
@@ -210,16 +221,13 @@ pub(super) fn add_attention(
             add_each!(time, start, j => {
                 let load = Load {
                     requests: 1.0,
-                    bytes: bytes[j],
+                    moved_bytes: moved_bytes[j],
                     split_s: split_s[j],
-                    tile_s: split_s[j],
-                    longest_s: stream_s[j],
                     stream_s: stream_s[j],
-                    pass_overhead_s: law.pass_t0_s,
                     split_overhead_s: split_overhead_s[j],
                     ..Load::default()
                 };
-                count * law.fastest_time_s(&load.times(batch))
+                count * law.packed_time_s(&load.times(batch))
             });
         }
     }
