@@ -89,11 +89,11 @@ class SearchReport:
         counts = {name: sum(getattr(report, name) for report in reports) for name in counted}
         method: Literal["scan", "search"] = "search" if any(r.method == "search" for r in reports) else "scan"
         reason = "; ".join(dict.fromkeys(report.reason for report in reports if report.reason))
-        names = {
-            field: tuple(sorted({name for report in reports for name in getattr(report, field)}))
-            for field in ("without_price", "without_power")
-        }
-        return cls(method, **counts, reason=reason, **names)
+        price = {name for report in reports for name in report.without_price}
+        power = {name for report in reports for name in report.without_power}
+        return cls(
+            method, **counts, reason=reason, without_price=tuple(sorted(price)), without_power=tuple(sorted(power))
+        )
 
     def without(self, space: _core._Space, columns: Sequence[str], rows: tuple[int, int] | None) -> SearchReport:
         """Return the report with the rows of a space, or of a range, that these columns cannot rank."""

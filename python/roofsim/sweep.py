@@ -120,7 +120,8 @@ class TopK(_Rows):
     @functools.cached_property
     def values(self) -> list[float]:
         """The values of the column."""
-        return self._values.tolist()
+        values: list[float] = self._values.tolist()
+        return values
 
     def to_numpy(self) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """Return the values and the rows as arrays without a copy: of float64, and of uint64 (of int from 2^64 on)."""

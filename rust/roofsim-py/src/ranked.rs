@@ -35,7 +35,7 @@ pub(crate) fn points<'py>(py: Python<'py>, rows: &[(Vec<f64>, u128)]) -> PyResul
     Ok((PyArray1::from_vec(py, values), numbers(py, rows.iter().map(|(_, row)| *row))?))
 }
 
-fn numbers<'py>(py: Python<'py>, rows: impl ExactSizeIterator<Item = u128> + Clone) -> PyResult<Bound<'py, PyAny>> {
+fn numbers(py: Python<'_>, rows: impl ExactSizeIterator<Item = u128> + Clone) -> PyResult<Bound<'_, PyAny>> {
     match rows.clone().map(u64::try_from).collect::<Result<Vec<u64>, _>>() {
         Ok(rows) => Ok(PyArray1::from_vec(py, rows).into_any()),
         Err(_) => Ok(PyList::new(py, rows)?.into_any()),

@@ -24,6 +24,7 @@ pub struct Unranked {
 impl Space {
     /// The rows of a range (`None` is all of them) that ranking by these columns leaves out for want of a price or of a
     /// measured power.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place on an axis")]
     pub fn unranked(&self, columns: &[Column], rows: Option<Range<u128>>) -> Result<Unranked> {
         let [priced, powered] = [Column::UsdPerMtok, Column::EnergyJ].map(|column| columns.contains(&column));
         let mut found = Unranked::default();

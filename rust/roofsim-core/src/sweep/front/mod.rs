@@ -21,8 +21,8 @@ pub(super) type Point = [f64; MOST];
 pub(super) type Entry = (Point, u128);
 
 #[inline]
+#[expect(clippy::needless_bitwise_bool, reason = "one vector comparison instead of four branches")]
 fn no_worse(a: &Point, b: &Point) -> bool {
-    // No early exit: four comparisons are one vector instruction.
     (a[0] <= b[0]) & (a[1] <= b[1]) & (a[2] <= b[2]) & (a[3] <= b[3])
 }
 

@@ -36,7 +36,9 @@ pub(super) trait Goal: Sync {
 
     /// Offers rows together, each with its group.
     fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
-        rows.iter().for_each(|(group, (point, row))| self.offer(*group, point, *row));
+        for (group, (point, row)) in rows {
+            self.offer(*group, point, *row);
+        }
     }
 }
 
@@ -166,7 +168,9 @@ impl Goal for SharedFront<'_> {
     fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
         if !rows.is_empty() {
             let mut front = self.front.write().unwrap_or_else(PoisonError::into_inner);
-            rows.iter().for_each(|(_, (point, row))| front.offer(point, *row));
+            for (_, (point, row)) in rows {
+                front.offer(point, *row);
+            }
         }
     }
 }

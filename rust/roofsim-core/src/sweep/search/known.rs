@@ -47,20 +47,18 @@ impl Known {
             *slot = first.get(at).copied().unwrap_or(at);
         }
         let known = self.deployments.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let compiled = match known {
-            Some(compiled) => compiled,
-            None => {
-                let (spec, _) = space.combination(index)?;
-                let compiled = compile(spec)?;
-                self.num_compiled.fetch_add(1, Ordering::Relaxed);
-                let mut deployments = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
-                if deployments.len() >= MOST {
-                    deployments.clear();
-                }
-                deployments.insert(key, compiled.clone());
-                compiled
-            }
-        };
+        if let Some(compiled) = known {
+            return Combination::of(space, index, &compiled);
+        }
+        let (spec, _) = space.combination(index)?;
+        let compiled = compile(spec)?;
+        self.num_compiled.fetch_add(1, Ordering::Relaxed);
+        let mut deployments = self.deployments.lock().unwrap_or_else(PoisonError::into_inner);
+        if deployments.len() >= MOST {
+            deployments.clear();
+        }
+        deployments.insert(key, compiled.clone());
+        drop(deployments);
         Combination::of(space, index, &compiled)
     }
 
