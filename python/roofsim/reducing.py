@@ -69,14 +69,13 @@ class ReducingSpace:
         k
             Most rows of a group.
         method
-            As in `SweepSpace.top_k`. A search needs groups by categorical axes or ``num_devices``: with others ``auto``
-            scans.
+            As in `SweepSpace.top_k`.
 
         Raises
         ------
         SpecError
             For an unknown column, one that makes no groups, more than 2^20 groups, or ``method="search"`` with
-            groups by batch size, context or query tokens, ``fits``, ``bound`` or ``status``, or with ``rows``.
+            ``rows``.
 
         Examples
         --------
@@ -91,17 +90,19 @@ class ReducingSpace:
         column, asked = text("by", by), request(where, rows, num_threads, progress)
         if rows is not None:
             report = SearchReport.of_part(method, asked[1])
-        elif searches_groups(method, self._space, most, column, columns):
-            groups, counts = _core._search_best_per_group(
-                self._space, most, column, columns, asked[0], asked[2], asked[3]
-            )
-            return Groups(
-                self._whole, column, tuple(columns), most, keyed(columns, groups), SearchReport.of_search(counts)
-            )
         else:
-            report = SearchReport.of_scan(self._whole.num_configurations)
-        groups = _core._best_per_group(self._space, most, column, columns, asked)
-        return Groups(self._whole, column, tuple(columns), most, keyed(columns, groups), report)
+            search, reason = searches_groups(method, self._space, most, column, columns)
+            if search:
+                found, counts = _core._search_best_per_group(
+                    self._space, most, column, columns, asked[0], asked[2], asked[3]
+                )
+                report = SearchReport.of_search(counts, reason)
+            else:
+                report = SearchReport.of_scan(self._whole.num_configurations, reason)
+        if report.method == "scan":
+            found = _core._best_per_group(self._space, most, column, columns, asked)
+        report = report.without(self._space, [column], asked[1])
+        return Groups(self._whole, column, tuple(columns), most, keyed(columns, found), report)
 
     def counts(
         self,

@@ -25,8 +25,8 @@ use crate::parallel::Status;
 
 pub use groups::{Group, Groups};
 pub use histogram::Histogram;
-pub(super) use key::Keys;
 pub use key::{GroupKey, MAX_GROUPS};
+pub(super) use key::{Keys, Places, Span};
 pub use quantiles::{RELATIVE_ERROR, Sketch};
 
 /// Which rows a reduction sees, and on how many threads.
