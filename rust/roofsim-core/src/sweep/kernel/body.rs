@@ -1,5 +1,6 @@
 //! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
 
+pub(super) use super::parts::add_parts;
 use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad, NEARLY};
 use crate::step::RowOp;
 
@@ -117,7 +118,7 @@ impl LoadTable {
 }
 
 #[inline(always)]
-fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
+pub(super) fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
     &column[first..first + len]
 }
 
