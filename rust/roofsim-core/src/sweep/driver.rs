@@ -34,9 +34,6 @@ pub(super) trait Visitor: Send {
     /// Whether the blocks of a chunk come line by line; otherwise all batch sizes come for the same pairs, whose tables
     /// then stay in the first-level cache.
     const BY_LINE: bool = false;
-    /// Most rows of a block.
-    const ROWS: usize = BLOCK;
-
     /// Sees one block.
     fn visit(&mut self, block: &Block<'_>);
 }
@@ -288,7 +285,7 @@ impl Work<'_> {
         let mut show = |first: usize, at: usize| -> Result<()> {
             self.tables.check_stop()?;
             let of_batch = at * queries..(at + 1) * queries;
-            let len = V::ROWS.min(num_pairs - first);
+            let len = BLOCK.min(num_pairs - first);
             let batch_size = self.space.batch_size.at(chunk.batches.start + at);
             let place = Place {
                 space: self.space,
@@ -310,10 +307,10 @@ impl Work<'_> {
         };
         if V::BY_LINE {
             for at in 0..chunk.batches.len() {
-                (0..num_pairs).step_by(V::ROWS).try_for_each(|first| show(first, at))?;
+                (0..num_pairs).step_by(BLOCK).try_for_each(|first| show(first, at))?;
             }
         } else {
-            for first in (0..num_pairs).step_by(V::ROWS) {
+            for first in (0..num_pairs).step_by(BLOCK) {
                 (0..chunk.batches.len()).try_for_each(|at| show(first, at))?;
             }
         }

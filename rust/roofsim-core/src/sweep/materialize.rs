@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::block::Block;
 use super::column::{Column, ColumnKind, names};
 use super::driver::{Chunk, Plan, Progress, Runner, Visitor};
-use super::kernel::{self, Isa, LINE};
+use super::kernel::{self, BLOCK, Isa, LINE};
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::parallel::Status;
@@ -72,7 +72,7 @@ impl Output<'_> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers below 2^53")]
     fn write(&mut self, block: &Block<'_>, column: Column, start: usize) {
         let range = start..start + block.len;
-        let mut values = [0.0; ROWS];
+        let mut values = [0.0; BLOCK];
         let Some(values) = values.get_mut(..block.len) else { return };
         block.fill(column, values);
         // NaN becomes 0 in the casts below: a null row is masked anyway.
@@ -102,18 +102,16 @@ impl Output<'_> {
 /// a line written in two parts takes several times as long.
 #[derive(Debug, Clone)]
 struct Staged {
-    values: [f64; LINE + ROWS],
+    values: [f64; LINE + BLOCK],
     /// Rows that wait.
     held: usize,
 }
 
 /// Results up to this size are likely to be read from the caches.
 const CACHED_BYTES: u128 = 4 << 20;
-/// Rows of a block: three columns of it fit into the store queue, so that it drains while the next rows are evaluated.
-const ROWS: usize = 64;
 
 impl Staged {
-    const EMPTY: Self = Self { values: [0.0; LINE + ROWS], held: 0 };
+    const EMPTY: Self = Self { values: [0.0; LINE + BLOCK], held: 0 };
 
     /// Takes a block's column; `start` is its place in `out`.
     fn take(&mut self, block: &Block<'_>, column: Column, inverse: Option<&[f64]>, out: &mut [f64], start: usize) {
@@ -224,10 +222,9 @@ impl Drop for Writer<'_, '_> {
 
 impl Visitor for Writer<'_, '_> {
     const BY_LINE: bool = true;
-    const ROWS: usize = ROWS;
 
     fn visit(&mut self, block: &Block<'_>) {
-        let mut inverse = [0.0; ROWS];
+        let mut inverse = [0.0; BLOCK];
         let inverse = inverse.get_mut(..block.len).filter(|_| self.inverts && block.has_results());
         let inverse = inverse.map(|inverse| {
             block.inverse(inverse);
