@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from roofsim import _core
 from roofsim._core import Accelerator, Calibration, Capacity, Deployment, Model, OpCost, StepCost
+from roofsim.advice.levers import Levers, levers
+from roofsim.advice.regimes import Regimes, regimes
 from roofsim.batches import RecordBatches
 from roofsim.columns import Columns
 from roofsim.errors import (
@@ -51,12 +53,14 @@ __all__ = [
     "Front",
     "Groups",
     "Histogram",
+    "Levers",
     "Model",
     "OpCost",
     "ParquetParts",
     "Plan",
     "QuantileSketch",
     "RecordBatches",
+    "Regimes",
     "RoofsimError",
     "SearchReport",
     "SpecError",
@@ -66,5 +70,7 @@ __all__ = [
     "UnsupportedError",
     "ValidationUnavailableError",
     "__version__",
+    "levers",
     "plan",
+    "regimes",
 ]

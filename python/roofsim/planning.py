@@ -27,8 +27,9 @@ class Plan:
         with the low and high end of their intervals, largest gap between tokens (seconds), tokens/s, US dollars per
         million output tokens, what binds, and ``why_not_first``.
     misses : list of dict
-        Every way that does not, nearest first, with the reason and, where one makes sense, the factor by which the
-        worst limit is missed at batch 1.
+        Every way that does not, with the reason and, where one makes sense, the factor by which the worst limit is
+        missed at batch 1: first those that fit the memory and miss a latency, then those that do not fit, nearest
+        first.
     request : dict
         What was asked, defaults included.
     """

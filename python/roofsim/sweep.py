@@ -412,7 +412,7 @@ class SweepSpace(ReducingSpace):
 
 
 COLUMNS: dict[str, tuple[str, str]] = {name: (direction, doc) for name, direction, doc in _core.COLUMNS}
-"""Every column: which direction is better, and what it means with its unit."""
+"""Every column: which direction is better (names: none) and what it means, with its unit."""
 
 
 def _several(field: str, value: Any, single: type) -> list[Any]:

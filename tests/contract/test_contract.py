@@ -314,3 +314,13 @@ def test_an_unknown_architecture_is_refused_with_the_nearest_known_ones():
 def test_objects_pickle(model, acc):
     for thing in (model, acc, acc.calibration):
         assert pickle.loads(pickle.dumps(thing)) == thing  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_dtype": "int4", "kv_cache_dtype": "fp8", "calibration": "ideal"}])
+def test_deployments_pickle(model, acc, settings):
+    deployment = rs.Deployment(model, acc, tensor_parallel_size=2, engine="vllm", **settings)
+    copy = pickle.loads(pickle.dumps(deployment))  # noqa: S301 - our own bytes
+    assert repr(copy) == repr(deployment)
+    here, there = (one.decode(batch_size=7, context_tokens=1000) for one in (deployment, copy))
+    assert (here.time_s, here.time_high_s, here.bytes) == (there.time_s, there.time_high_s, there.bytes)
+    assert copy.capacity("runtime").num_blocks == deployment.capacity("runtime").num_blocks

@@ -39,6 +39,9 @@ ANSWERS = [
     ["roofline", "-m", "llama-3.1-8b", "-a", "h100-sxm"],
     ["roofline", "-a", "mi300x", "--gemm", "8x8192x8192", "--gemm", "8192x8192x8192"],
     ["capacity", "-m", "llama-3.1-70b", "-a", "h100-sxm", "--tp", "2"],
+    ["regimes", "-m", "deepseek-v3", "-a", "h200-sxm", "--tp", "8"],
+    ["regimes", "-m", "llama-3.1-70b", "-a", "h100-sxm"],
+    ["levers", "-m", "llama-3.1-70b", "-a", "h100-sxm", "--tp", "4"],
     ["models"],
     ["models", "deepseek-r1"],
     ["accelerators"],
@@ -299,7 +302,33 @@ def test_sweep_ranges_include_their_stop(run):
 
 
 def test_sweep_lists_its_columns(run):
-    assert {row["name"] for row in parsed(run, "sweep", "-m", "x", "-a", "x", "--columns", "?")} >= {"time_s", "fits"}
+    better = {row["name"]: row["better"] for row in parsed(run, "sweep", "--columns", "?")}
+    assert (better["time_s"], better["fits"], better["bound"]) == ("lower", "higher", "none")
+
+
+def test_a_narrow_front_keeps_its_objectives(run):
+    words = [*SWEEP, "--pareto", "tokens_per_s_per_gpu,tokens_per_s_per_user,energy_j"]
+    text = answer(run, *words, columns=50)
+    assert "Too narrow for: tensor_parallel_size, batch_size" in text
+    for heading in ("_per_gpu", "_per_user", "energy_j"):
+        assert heading in text
+
+
+def test_a_misspelt_column_is_answered_by_its_neighbours(run):
+    told = run("sweep", *ON_8B, "--top-k", "1", "--by", "tokens_per_s_gpu").stderr
+    assert told.startswith("by = tokens_per_s_gpu: must be a column; near it are ")
+    assert "tokens_per_s_per_gpu" in told
+
+
+def test_misses_of_memory_stand_behind_misses_of_time():
+    plan = rs.plan("llama-3.1-70b", ["h100-sxm", "l4"], input_tokens=4000, output_tokens=500, ttft_s=0.001)
+    kinds = ["memory" if miss["limit"] == "capacity" else "time" for miss in plan.misses]
+    assert plan.best is None
+    assert kinds == sorted(kinds, reverse=True)
+    assert set(kinds) == {"time", "memory"}
+    for kind in ("time", "memory"):
+        factors = [miss["factor"] for miss, one in zip(plan.misses, kinds, strict=True) if one == kind]
+        assert factors == sorted(factors)
 
 
 ON_8B = ["-m", "llama-3.1-8b", "-a", "h100-sxm"]
@@ -327,6 +356,9 @@ REFUSED = [
     (["sweep", *ON_8B, "--group-by", "bound", "--pareto", "time_s,mfu"], "group_by = bound: "),
     (["sweep", *ON_8B, "--count-by", "time_s"], "group_by = time_s: "),
     (["sweep", *ON_8B, "--histogram", "bound"], "column = bound: "),
+    (["sweep", *ON_8B, "--bins", "4"], "bins = 4: "),
+    (["sweep", *ON_8B, "--log"], "log = true: "),
+    (["sweep", "-m", "llama-3.1-8b"], "accelerators = none: "),
     (["sweep", *ON_8B, "--top-k", "1", "--output", "x.parquet"], "output = x.parquet: "),
     (["sweep", *ON_8B, "--top-k", "1", "--where", "speed > 1"], "where = "),
     (["sweep", *ON_8B, "--top-k", "1", "--pareto", "time_s"], "pareto = time_s: "),
@@ -360,7 +392,21 @@ def test_usage_errors_exit_with_two(run, words):
 
 def test_help_names_every_command(run):
     text = answer(run, "--help")
-    for name in ("plan", "step", "roofline", "capacity", "sweep", "models", "accelerators"):
+    names = [
+        "plan",
+        "step",
+        "roofline",
+        "capacity",
+        "regimes",
+        "levers",
+        "sweep",
+        "validate",
+        "calibrate",
+        "report",
+        "models",
+        "accelerators",
+    ]
+    for name in names:
         assert name in text
         assert "Usage" in answer(run, name, "--help")
     assert rs.__version__ in answer(run, "--version")

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 import roofsim
-from roofsim.cli import calibrating, capacity, catalogue, planning, reporting, step, sweeping, validating
+from roofsim.cli import calibrating, capacity, catalogue, changes, planning, reporting, step, sweeping, validating
 from roofsim.cli.display import complain
 from roofsim.errors import RoofsimError
 
@@ -56,6 +56,8 @@ for command in (
     step.step,
     step.roofline,
     capacity.capacity,
+    changes.regimes,
+    changes.levers,
     sweeping.sweep,
     validating.validate,
     calibrating.calibrate,

@@ -90,7 +90,9 @@ def print_table(
         style = first_style if position == 0 else None
         table.add_row(*(Text(row[index]) for index in kept), style=style)
     console.print(table)
-    return [column.title.replace("\n", " ") for index, column in enumerate(columns) if index not in kept]
+    return [
+        column.title.replace("\n_", "_").replace("\n", " ") for index, column in enumerate(columns) if index not in kept
+    ]
 
 
 def note_dropped(console: Console, dropped: Sequence[str]) -> None:

@@ -24,10 +24,12 @@ Names = list[str]
 
 
 def sweep(
-    models: Annotated[Names, typer.Option("--models", "--model", "-m", help="Names or files.", show_default=False)],
+    models: Annotated[
+        Names | None, typer.Option("--models", "--model", "-m", help="Names or files; at least one.")
+    ] = None,
     accelerators: Annotated[
-        Names, typer.Option("--accelerators", "--accelerator", "-a", help="Names or spec files.", show_default=False)
-    ],
+        Names | None, typer.Option("--accelerators", "--accelerator", "-a", help="Names or spec files; at least one.")
+    ] = None,
     batch_size: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     context_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     query_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
@@ -74,7 +76,9 @@ def sweep(
     histogram: Annotated[
         str | None, typer.Option(help="Count rows by where this column's value lies.", rich_help_panel=ANSWER)
     ] = None,
-    bins: Annotated[int, typer.Option(help="Bins of --histogram.", rich_help_panel=ANSWER)] = 10,
+    bins: Annotated[
+        int | None, typer.Option(help="Bins of --histogram, 10 if not given.", rich_help_panel=ANSWER)
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Bins in ratio.", rich_help_panel=ANSWER)] = False,
     columns: Annotated[
         Names | None, typer.Option(help="Result columns of a full sweep; ? lists them.", rich_help_panel=ANSWER)
@@ -101,6 +105,13 @@ def sweep(
     if columns and shared.words(columns) == ["?"]:
         _list_columns(as_json)
         return
+    for field, value in (("models", models), ("accelerators", accelerators)):
+        if not value:
+            raise SpecError(field, "none", f"give at least one: --{field} NAME")
+    if histogram is None and (bins is not None or log):
+        raise SpecError(
+            "bins" if bins is not None else "log", str(bins or log).lower(), "belongs to --histogram COLUMN"
+        )
     if output is not None:
         check_path(output)
     answers = {
@@ -139,10 +150,10 @@ def sweep(
     axes |= {name: shared.words(texts) for name, texts in named.items() if texts}
     if gpu_memory_utilization:
         axes["gpu_memory_utilization"] = shared.shares("gpu_memory_utilization", gpu_memory_utilization)
-    space = roofsim.SweepSpace(
-        shared.words(models), shared.words(accelerators), prices=shared.prices(price) if price else None, **axes
-    )
-    varying = _varying(axes, shared.words(models), shared.words(accelerators))
+    names_of_models, names_of_devices = shared.words(models or []), shared.words(accelerators or [])
+    priced = shared.prices(price) if price else None
+    space = roofsim.SweepSpace(names_of_models, names_of_devices, prices=priced, **axes)
+    varying = _varying(axes, names_of_models, names_of_devices)
     filters = where or []
     if not given:
         asked = shared.words(columns) if columns else list(DEFAULT_COLUMNS)
@@ -151,7 +162,14 @@ def sweep(
     if count_by or histogram:
         with _progress(space) as tick:
             if histogram:
-                bars = space.histogram(histogram, bins, log=log, where=filters, progress=tick, num_threads=num_threads)
+                bars = space.histogram(
+                    histogram,
+                    10 if bins is None else bins,
+                    log=log,
+                    where=filters,
+                    progress=tick,
+                    num_threads=num_threads,
+                )
                 groups_found, names = histogram_rows(bars), ["from", "to", "count"]
             else:
                 names = shared.words(count_by or [])
@@ -174,7 +192,7 @@ def sweep(
             objectives = shared.words(pareto or [])
             found = space.pareto(objectives, where=where or (), progress=tick, num_threads=num_threads)
             results = objectives
-    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json)
+    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json, results)
 
 
 def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[str]:
@@ -253,6 +271,7 @@ def _reduced(
     output: str | None,
     rows: int,
     as_json: bool,
+    results: Names | None = None,
     unit: str = "rows",
 ) -> None:
     if output is not None:
@@ -266,7 +285,7 @@ def _reduced(
             console.print(Text(f"None of {space.num_configurations:,} configurations passes."))
             return
         shown = found[:rows]
-        _print(console, names, [[row[name] for name in names] for row in shown])
+        _print(console, names, [[row[name] for name in names] for row in shown], results)
         hidden = len(found) - len(shown)
         of = f"{len(found):,} of {space.num_configurations:,} configurations"
         if unit != "rows":
@@ -274,13 +293,18 @@ def _reduced(
         console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
 
 
-def _print(console: Console, names: Names, rows: list[list[Any]]) -> None:
-    # Axes and the first result must stay; of the other results the last leaves first.
-    first = next((position for position, name in enumerate(names) if COLUMNS.get(name, ("", ""))[1] != "Axis."), 0)
+def _print(console: Console, names: Names, rows: list[list[Any]], results: Names | None = None) -> None:
+    if results is None:
+        # Axes and the first result must stay; of the other results the last leaves first.
+        first = next((at for at, name in enumerate(names) if COLUMNS.get(name, ("", ""))[1] != "Axis."), 0)
+        ranks = [max(0, at - first) for at in range(len(names))]
+    else:
+        # What was asked for must stay; of the axes the last leaves first.
+        ranks = [0 if name in results else at + 1 for at, name in enumerate(names)]
     columns = []
     for position, name in enumerate(names):
         words = any(isinstance(row[position], str) for row in rows)
-        columns.append(Column(_heading(name), max(0, position - first), "left" if words else "right"))
+        columns.append(Column(_heading(name), ranks[position], "left" if words else "right"))
     note_dropped(console, print_table(console, columns, [[_cell(value) for value in row] for row in rows]))
 
 

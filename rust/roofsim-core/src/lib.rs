@@ -12,6 +12,7 @@ pub mod error;
 pub mod format;
 pub mod hardware;
 pub mod model;
+mod nearest;
 pub mod ops;
 pub mod parallel;
 pub mod plan;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use roofsim_core::capacity::{Capacity, CapacityLimits, CapacityMode};
 use roofsim_core::deployment::{Deployment, DeploymentSpec};
 use roofsim_core::engine::Engine;
+use roofsim_core::format::WeightFormat;
 use roofsim_core::parallel::Layout;
 use roofsim_core::workload::{Batch, Request};
 
@@ -48,6 +50,7 @@ pub(crate) struct PyDeployment {
     pub(crate) inner: Arc<Deployment>,
     model: PyModel,
     accelerator: PyAccelerator,
+    weight_format: Option<WeightFormat>,
 }
 
 #[pymethods]
@@ -83,18 +86,34 @@ impl PyDeployment {
         )
         .python()?;
         let calibration = choose(py, calibration, &accelerator.inner)?;
+        let weight_format = weight_format(weight_dtype)?;
         let inner = DeploymentSpec {
             model: Arc::clone(&model.inner),
             calibration: Some(calibration.unwrap_or_else(|| Arc::clone(&accelerator.calibration))),
             accelerator: Arc::clone(&accelerator.inner),
             layout,
-            weight_format: weight_format(weight_dtype)?,
+            weight_format,
             kv_format: kv_format(kv_cache_dtype)?,
             engine: Engine::parse("engine", engine.text("engine")?).python()?,
         }
         .compile()
         .python()?;
-        Ok(Self { inner: Arc::new(inner), model, accelerator })
+        Ok(Self { inner: Arc::new(inner), model, accelerator, weight_format })
+    }
+
+    /// What a copy in another process is made of.
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((PyModel, PyAccelerator), Bound<'py, PyDict>)> {
+        let Layout { tensor, pipeline, data, expert } = self.inner.layout;
+        let settings = PyDict::new(py);
+        settings.set_item("tensor_parallel_size", tensor)?;
+        settings.set_item("pipeline_parallel_size", pipeline)?;
+        settings.set_item("data_parallel_size", data)?;
+        settings.set_item("expert_parallel_size", expert)?;
+        settings.set_item("weight_dtype", self.weight_format.map(WeightFormat::name))?;
+        settings.set_item("kv_cache_dtype", self.kv_cache_dtype())?;
+        settings.set_item("calibration", self.calibration())?;
+        settings.set_item("engine", self.engine())?;
+        Ok(((self.model(), self.accelerator()), settings))
     }
 
     /// The model, as it was given.

@@ -30,18 +30,20 @@ mod search;
 mod sweep;
 
 use pyo3::prelude::*;
+use roofsim_core::sweep::{Column, ColumnKind, Direction};
 
 /// The compiled core.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
-    let columns: Vec<(&str, &str, &str)> = roofsim_core::sweep::Column::ALL
+    let columns: Vec<(&str, &str, &str)> = Column::ALL
         .iter()
         .map(|c| {
-            let direction = match c.direction() {
-                roofsim_core::sweep::Direction::Higher => "higher",
-                roofsim_core::sweep::Direction::Lower => "lower",
+            let direction = match (c.kind(), c.direction()) {
+                (ColumnKind::Code, _) => "none",
+                (_, Direction::Higher) => "higher",
+                (_, Direction::Lower) => "lower",
             };
             (c.name(), direction, c.doc())
         })

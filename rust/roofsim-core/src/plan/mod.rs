@@ -192,6 +192,18 @@ pub struct Miss {
     pub factor: f64,
 }
 
+impl Miss {
+    /// 0 where the memory holds the model and a limit of time or rows is missed, 1 where it does not, 2 where no
+    /// engine runs it.
+    fn kind(&self) -> u8 {
+        match self.limit {
+            Some(Limit::Capacity) => 1,
+            Some(_) => 0,
+            None => 2,
+        }
+    }
+}
+
 /// Why no batch will do: the limit, the reason in words, the factor.
 type Refusal = (Limit, String, f64);
 
@@ -200,7 +212,7 @@ type Refusal = (Limit, String, f64);
 pub struct Plan {
     /// Ranked, best first.
     pub options: Vec<PlanOption>,
-    /// What was tried in vain, nearest miss first.
+    /// What was tried in vain: ways that fit the memory, then ways that do not, each nearest miss first.
     pub misses: Vec<Miss>,
 }
 
@@ -275,7 +287,8 @@ impl PlanRequest {
                 close.sort_by_key(|option| option.layout.num_devices());
             }
         }
-        plan.misses.sort_by(|a, b| a.factor.total_cmp(&b.factor));
+        // A factor of memory and a factor of time say nothing about each other: ways that fit come first.
+        plan.misses.sort_by(|a, b| a.kind().cmp(&b.kind()).then(a.factor.total_cmp(&b.factor)));
         if let Some((first, rest)) = plan.options.split_first_mut() {
             for option in rest {
                 option.why_not_first = self.objective.compare(first, option);

@@ -5,6 +5,7 @@ use crate::capacity::CapacityMode;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{KvFormat, WeightFormat};
+use crate::nearest::nearest;
 use crate::parallel::Status;
 use crate::roofline::Bound;
 
@@ -109,13 +110,17 @@ columns! {
     QueryTokens "query_tokens" Count Higher "Axis.";
 }
 
+/// Columns that a refusal offers.
+const OFFERED: usize = 3;
+
 impl Column {
     /// Parses a name; the nearest known ones are named in the error.
     pub fn parse(field: &str, text: &str) -> Result<Self> {
         let bare = text.trim();
         Self::ALL.iter().copied().find(|column| column.name() == bare).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|column| column.name()).collect();
-            Error::spec(field, text, format!("must be one of the columns {}", known.join(", ")))
+            let typed: String = bare.chars().take(80).collect();
+            let near = nearest(&typed, Self::ALL.iter().map(|column| column.name()), OFFERED).join(", ");
+            Error::spec(field, typed, format!("must be a column; near it are {near} (roofsim.sweep.COLUMNS lists all)"))
         })
     }
 

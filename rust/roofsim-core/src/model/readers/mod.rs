@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use super::Model;
 use crate::error::{Error, Result};
+use crate::nearest::nearest;
 use config::Config;
 
 /// One family: the architecture classes and model types that its reader understands.
@@ -150,40 +151,6 @@ fn unknown(config: &Config) -> Error {
         ("architectures[0]", Model::known_architectures())
     };
     let name: String = config.architecture.chars().take(80).collect();
-    let mut near: Vec<(usize, &str)> = known.iter().map(|known| (edit_distance(&name, known), *known)).collect();
-    near.sort_unstable();
-    let offered: Vec<&str> = near.iter().take(OFFERED).map(|(_, known)| *known).collect();
-    let rule = format!("no reader for this architecture; the nearest known ones are {}", offered.join(", "));
-    Error::unsupported(field, name, rule)
-}
-
-/// Levenshtein distance.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for ((to, corner_above), left_at) in b.iter().zip(row.windows(2)).zip(0..) {
-            let [corner, above] = corner_above else { continue };
-            let left: usize = next.get(left_at).copied().unwrap_or(usize::MAX - 1);
-            let swap = corner + usize::from(from != *to);
-            next.push(swap.min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edit_distance_counts_edits() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("abc", ""), 3);
-        assert_eq!(edit_distance("LlamaForCausalLM", "LlamaForCausalLM"), 0);
-    }
+    let offered = nearest(&name, known, OFFERED).join(", ");
+    Error::unsupported(field, name, format!("no reader for this architecture; the nearest known ones are {offered}"))
 }

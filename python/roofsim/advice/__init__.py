@@ -1,0 +1,1 @@
+"""What to make of a deployment: the regimes a step passes through, the levers that change it."""
