@@ -34,6 +34,7 @@ pub(super) trait Visitor: Send {
     /// Whether the blocks of a chunk come line by line; otherwise all batch sizes come for the same pairs, whose tables
     /// then stay in the first-level cache.
     const BY_LINE: bool = false;
+
     /// Sees one block.
     fn visit(&mut self, block: &Block<'_>);
 }

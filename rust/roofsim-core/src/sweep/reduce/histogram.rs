@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_bin_is_found_from_anywhere() {
         let bounds: Vec<f64> = (0..37).map(|i| f64::from(i * i)).collect();
-        let values = (-3..1400).map(|i| f64::from(i)).chain([f64::NEG_INFINITY, f64::INFINITY, 0.5, 1295.5]);
+        let values = (-3..1400).map(f64::from).chain([f64::NEG_INFINITY, f64::INFINITY, 0.5, 1295.5]);
         for x in values {
             let slot = bounds.iter().filter(|bound| **bound <= x).count();
             for near in 0..=bounds.len() {
