@@ -170,12 +170,7 @@ class ReducingSpace:
                 low, high = _ends(range)
             edges = _edges(low, high, count, log)
         else:
-            try:
-                edges = np.asarray(bins, dtype=np.float64)
-            except (TypeError, ValueError):
-                raise SpecError("bins", repr(bins), "must be a number of bins or rising edges") from None
-            if edges.ndim != 1 or not np.isfinite(edges).all():
-                raise SpecError("bins", repr(bins), "edges must be a flat sequence of finite numbers")
+            edges = _given(bins)
         return Histogram(self._whole, name, edges, _core._histogram(self._space, name, edges.tolist(), asked))
 
     def quantiles(
@@ -296,15 +291,33 @@ def _ends(range_: Any) -> tuple[float, float]:
     try:
         low, high = (float(end) for end in range_)
     except (TypeError, ValueError):
-        raise SpecError("range", repr(range_), "must be two numbers") from None
+        raise SpecError("range", repr(range_), "must be two numbers, the lowest and the highest edge") from None
+    for place, end in enumerate((low, high)):
+        if not np.isfinite(end):
+            raise SpecError(f"range[{place}]", repr(end), "must be a finite number")
+    if low >= high:
+        raise SpecError("range", repr((low, high)), "the highest edge must be above the lowest")
     return low, high
 
 
 def _edges(low: float, high: float, count: int, log: bool) -> NDArray[np.float64]:
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise SpecError("range", repr((low, high)), "must be finite and rise")
-    if not log:
-        return np.linspace(low, high, count + 1)
-    if low <= 0:
-        raise SpecError("range", repr((low, high)), "edges in ratio need a lowest edge above 0")
-    return np.geomspace(low, high, count + 1)
+    if log and low <= 0:
+        raise SpecError("range", repr((low, high)), "edges in ratio (log=True) need a lowest edge above 0")
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = (np.geomspace if log else np.linspace)(low, high, count + 1)
+        if not np.isfinite(edges).all():
+            raise SpecError("range", repr((low, high)), "is too wide: the distance of its ends is no finite number")
+    if not (np.diff(edges) > 0).all():
+        raise SpecError("range", repr((low, high)), f"is too narrow for {count} bins: edges would be equal")
+    return edges
+
+
+def _given(bins: Any) -> NDArray[np.float64]:
+    """Edges as the caller gave them; that there are enough and that they rise is checked by the core."""
+    try:
+        edges = np.asarray(bins, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SpecError("bins", repr(bins), "must be a number of bins or rising edges") from None
+    if edges.ndim != 1:
+        raise SpecError("bins", repr(bins), f"edges must be a flat sequence, not one of {edges.ndim} dimensions")
+    return edges

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+pub(super) use super::parts::add_parts;
 use crate::arithmetic::smaller;
 use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad};
 use crate::step::RowOp;
@@ -128,7 +129,7 @@ impl LoadTable {
 }
 
 #[inline(always)]
-fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
+pub(super) fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
     &column[first..first + len]
 }
 

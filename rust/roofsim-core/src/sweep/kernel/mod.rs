@@ -1,7 +1,8 @@
 //! The loops of the sweep, each compiled for several instruction sets from one body and chosen once at run time.
 //!
-//! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. The only
-//! `unsafe` of the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
+//! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. Fused
+//! multiply-add serves in [`quotient`] alone, whose result is that of a division to the last bit. The only `unsafe` of
+//! the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
 
 #![expect(
     unsafe_code,
@@ -9,6 +10,8 @@
 )]
 
 mod body;
+mod parts;
+mod quotient;
 mod stream;
 
 use std::ops::Range;
@@ -18,7 +21,8 @@ use crate::ops::attention::KernelLaw;
 use crate::step::RowOp;
 
 pub use body::{BLOCK, LoadTable, Mask, Test};
-pub(crate) use stream::stream;
+pub(crate) use quotient::quotient;
+pub(crate) use stream::{LINE, clear, fence, stream};
 
 /// An instruction set that the loops were compiled for and this machine has: others cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +32,7 @@ pub struct Isa(Set);
 enum Set {
     /// What the target guarantees.
     Baseline,
-    /// AVX2 (x86-64-v3).
+    /// AVX2 and FMA (x86-64-v3).
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 F, VL, DQ and BW.
@@ -53,7 +57,7 @@ impl Isa {
                 && std::is_x86_feature_detected!("avx512vl")
                 && std::is_x86_feature_detected!("avx512dq")
                 && std::is_x86_feature_detected!("avx512bw");
-            Self::with(std::is_x86_feature_detected!("avx2"), wide)
+            Self::with(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"), wide)
         }
         #[cfg(not(target_arch = "x86_64"))]
         vec![Self::BASELINE]
@@ -129,6 +133,8 @@ dispatch! {
     fn add_least_attention(
         law: &KernelLaw, count: f64, batches: &[f64], loads: (&LoadTable, Range<usize>), earliest: &mut [f64]
     );
+    /// Adds `count` times the compute, memory and overhead time of `batch` requests to each row's. `loads` is as above.
+    fn add_parts(law: &KernelLaw, count: f64, batch: f64, loads: (&LoadTable, usize), parts: [&mut [f64]; 3]);
     /// `out = numerator / x / divisor`.
     fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]);
     /// Clears the mask where `x` fails a test against `value`.

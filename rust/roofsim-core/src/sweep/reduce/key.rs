@@ -255,7 +255,14 @@ impl Keys {
                 }
             } else if let Some(values) = values.get_mut(..block.len) {
                 block.fill(column, values);
-                each.iter_mut().zip(values).for_each(|(group, x)| *group = *group * places + domain.place(*x));
+                // Neighbours are alike: a value is looked up where it differs from the one before.
+                let (mut last, mut place) = (f64::NAN, domain.len());
+                for (group, &mut x) in each.iter_mut().zip(values) {
+                    if x != last {
+                        (last, place) = (x, domain.place(x));
+                    }
+                    *group = *group * places + place;
+                }
             }
         }
         Places::Each(each)
