@@ -6,15 +6,15 @@ Both find the best row by tokens per second and device among those that fit and 
 function of arrays. It holds under the `ideal` calibration, whose law is the same for every operation.
 
 `factored_best` is the best an expert would write: what depends on the batch alone is a table that it is given for
-nothing (from `Deployment.decode`), what depends on the context alone is computed once, and only attention and the final
-combination broadcast over both, in place.
+nothing (from `Deployment.decode`), what depends on the context alone is computed once, and only attention broadcasts
+over both, in place; all that follows is done for the best row of each batch alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,70 +146,90 @@ class UnknownLawError(Exception):
     """The calibration has constants that the rival does not know."""
 
 
-KNOWN = {"law", "tile_t0_s", "tile_e_c", "tile_tau_s", "tile_tail", "split_t0_s", "split_e_c", "split_c_s", "e_m"}
+KNOWN = {
+    *("law", "e_m", "stream_bytes_per_s", "crowd_s", "crowd_heads", "pass_t0_s"),
+    *("split_t0_s", "split_c_s", "split_rows_s", "split_e_c", "latent_e_c", "latent_t0_s"),
+    "tile_exp_per_s",
+    # Of query tiles, which a step of one new token a request has not.
+    *("tile_t0_s", "tile_e_c", "tile_start", "tile_spread", "tile_last", "tile_end", "prefix_tile_s"),
+}
 
 
-def factored_best(case: Case, rows_s: Array, chunk: int = 1 << 14) -> tuple[float, int]:
-    """Attention and the final combination over broadcast tables, in place."""
-    attention_s, width = attention_of(case), len(case.contexts)
+def factored_best(case: Case, rows_s: Array, chunk: int = 1 << 13) -> tuple[float, int]:
+    """Attention over broadcast tables, in place; the rest once for each batch.
+
+    Throughput falls as time grows, so that of the rows of a batch the one of least time is best, and only it is added
+    to the rest, tested against the limit and divided. Sequences that fit fall as contexts grow, so that rows that fit
+    are the first ones: no mask. Chunks of contexts and all buffers stay in the caches.
+    """
+    (evaluator, crowding_s), width = attention_of(case), len(case.contexts)
+    assert np.all(np.diff(case.most) <= 0)
     batches = np.asarray(case.batches, dtype=np.float64)
+    fitting = np.searchsorted(-case.most, -batches, side="right")
     count = sum(o.count for o in case.ops(1, 2) if is_attention(o))
+    rest_s = (rows_s + count * crowding_s(batches)).tolist()
     devices = case.deployment.num_devices
-    size = min(chunk, width)
-    buffers = [np.empty(size) for _ in range(4)]
-    masks = [np.empty(size, dtype=bool) for _ in range(2)]
     best = (-np.inf, -1)
-    for first in range(0, width, size):
-        part = slice(first, min(first + size, width))
-        n = part.stop - part.start
-        time_s, x, y, z = (buffer[:n] for buffer in buffers)
-        keep, fits = (mask[:n] for mask in masks)
-        evaluate = attention_s(part)
-        for at, b in enumerate(batches):
-            evaluate(b, time_s, x, y, z)
-            time_s *= count
-            time_s += rows_s[at]
-            np.less_equal(time_s, LIMIT_S, out=keep)
-            np.greater_equal(case.most[part], b, out=fits)
-            keep &= fits
-            if not keep.any():
+    for first in range(0, width, chunk):
+        attention_s = evaluator(slice(first, min(first + chunk, width)))
+        fits = np.clip(fitting - first, 0, chunk).tolist()
+        for at, b in enumerate(batches.tolist()):
+            attention = attention_s(b)
+            if fits[at] == 0:
                 continue
-            np.copyto(x, np.inf)
-            np.copyto(x, time_s, where=keep)
-            top = int(np.argmin(x))
-            value = b / x[top] / devices
-            row = at * width + first + top
-            # Chunks of contexts come first, so that ties must look at the row.
-            if (value, -row) > (best[0], -best[1]):
-                best = (float(value), row)
+            time_s = rest_s[at] + count * attention[: fits[at]].min()
+            if time_s > LIMIT_S:
+                continue
+            value = b / time_s / devices
+            if value >= best[0]:
+                row = at * width + first + int(attention[: fits[at]].argmin())
+                # Chunks of contexts come first, so that ties must look at the row.
+                if (value, -row) > (best[0], -best[1]):
+                    best = (float(value), row)
     return best
 
 
-def attention_of(case: Case) -> Callable[[slice], Callable[..., None]]:
-    """For a part of the contexts, a function that writes the time of attention for a batch."""
-    device = rs.Accelerator.load(case.device)
+Evaluator: TypeAlias = "Callable[[slice], Callable[[float], Array]]"
+"""For a part of the contexts, a function from a batch to the time of attention; it overwrites its last answer."""
+
+
+def attention_of(case: Case) -> tuple[Evaluator, Callable[[Array], Array]]:
+    """Return the time of attention, and what every context of a batch has more."""
     (at,) = (at for at, o in enumerate(case.ops(1, 2)) if is_attention(o))
     contexts = np.asarray(case.contexts, dtype=np.float64)
     if case.calibration == "ideal":
         (f0, f1), (m0, m1), fixed = bilinear(case, at)
         compute, memory = f0 + f1 * contexts, m0 + m1 * contexts
 
-        def ideal(part: slice) -> Callable[..., None]:
-            def evaluate(b: float, out: Array, x: Array, *_: Array) -> None:
-                np.multiply(compute[part], b, out=out)
-                np.multiply(memory[part], b, out=x)
+        def ideal(part: slice) -> Callable[[float], Array]:
+            f, m = compute[part].copy(), memory[part].copy()
+            x, y = np.empty_like(f), np.empty_like(f)
+
+            def evaluate(b: float) -> Array:
+                np.multiply(f, b, out=x)
+                np.multiply(m, b, out=y)
                 if fixed:
-                    x += fixed
-                np.maximum(out, x, out=out)
+                    np.add(y, fixed, out=y)
+                return np.maximum(x, y, out=x)
 
             return evaluate
 
-        return ideal
+        return ideal, np.zeros_like
+    return calibrated_attention_of(case, at, contexts)
+
+
+OVERLAP = 0.8
+"""Memory time and streaming time overlap so far: see `docs/attention.md`."""
+
+
+def calibrated_attention_of(case: Case, at: int, contexts: Array) -> tuple[Evaluator, Callable[[Array], Array]]:
+    """Do the same under a calibrated law, for one new token a request."""
     law = json.loads(case.deployment.calibration.to_json())
-    constants = law["attention"]
+    constants, device = law["attention"], rs.Accelerator.load(case.device)
     if set(constants) != KNOWN:
         raise UnknownLawError(f"attention has the constants {sorted(constants)}")
-    peak, units = device.peak_flops_per_s["bf16"], device.num_compute_units
+    heads, kv_heads, width = HEADS[case.model]
+    units, latent = device.num_compute_units, case.ops(1, 2)[at].name == "latent_attention"
 
     def quantity(name: str, batch: int, context: int) -> float:
         return getattr(case.ops(batch, context)[at], name)
@@ -220,44 +240,58 @@ def attention_of(case: Case) -> Callable[[slice], Callable[..., None]]:
     memory = m0 + m1 * contexts
     f0, f1 = line(lambda s: quantity("flops", 1, s), 1 << 10, 1 << 11)
     flops = f0 + f1 * contexts
-    split_flop_s = 1 / (peak * constants["split_e_c"] * law["step"]["compute_rate"])
-    split_fixed = constants["split_t0_s"] + constants["split_c_s"] * np.sqrt(contexts)
-    latent = case.ops(1, 2)[at].name == "latent_attention"
-    heads, kv_heads, width = 0, 0, 0
-    if not latent:
-        heads, kv_heads, width = HEADS[case.model]
-        heads, kv_heads = heads // case.tensor_parallel_size, kv_heads // case.tensor_parallel_size
-        # Query heads that share a KV head are packed into tiles of 64 rows.
-        flops = 2 * 2 * width * kv_heads * 64 * np.ceil(heads / kv_heads / 64) * contexts
-    split = flops * split_flop_s
-    tile_s = 1 / (peak * constants["tile_e_c"] * law["step"]["compute_rate"])
-    block = 2 * 2 * width * 128 * 128 * tile_s * units
-    longest = np.ceil(contexts / 128) * block + constants["tile_tau_s"]
-    queued = heads * longest / units
-    filled, tail = heads / units, constants["tile_tail"] * longest
+    heads //= case.tensor_parallel_size
+    if latent:
+        kv_heads, rows, efficiency, own_t0_s = 1, heads, constants["latent_e_c"], constants["latent_t0_s"]
+    else:
+        kv_heads //= case.tensor_parallel_size
+        rows, efficiency, own_t0_s = heads // kv_heads, constants["split_e_c"], 0.0
+        # Query heads that share a KV head are packed as rows, padded to 16.
+        flops *= np.ceil(rows / 16) * 16 / rows
+    relative = sum(width) / 256
+    peak = device.peak_flops_per_s["bf16"]
+    # Products and exponentials overlap in part; latent attention's are in its efficiency.
+    exponentials_s = 0 if latent else 1 / (constants["tile_exp_per_s"] * units * 2 * sum(width))
+    split = flops * np.hypot(1 / (peak * efficiency), exponentials_s) / law["step"]["compute_rate"]
+    streaming = (quantity("bytes", 1, 1 << 11) - quantity("bytes", 1, 1 << 10)) / 1024 / kv_heads
+    streaming /= constants["stream_bytes_per_s"]
+    stream, block = streaming * contexts, streaming * 128
+    pass_s = constants["pass_t0_s"] + own_t0_s
+    split_s = pass_s + constants["split_t0_s"] + constants["split_c_s"] * np.sqrt(contexts * relative)
+    split_s += constants["split_rows_s"] * relative * min(rows, 128) / 128
+    crowd_s = constants["crowd_s"] * np.sqrt(relative)
+    crowding = kv_heads / (constants["crowd_heads"] * units)
 
-    def calibrated(part: slice) -> Callable[..., None]:
-        def evaluate(b: float, out: Array, x: Array, y: Array, z: Array) -> None:
-            np.multiply(memory[part], b, out=x)
+    def calibrated(part: slice) -> Callable[[float], Array]:
+        m, f, s, over = (column[part].copy() for column in (memory, split, stream, split_s))
+        soft = OVERLAP * s
+        x, y, z = (np.empty_like(m) for _ in range(3))
+
+        def evaluate(b: float) -> Array:
+            np.multiply(m, b, out=x)
             if fixed:
-                x += fixed
-            np.multiply(split[part], b, out=out)
-            np.maximum(out, x, out=out)
-            out += split_fixed[part]
-            if latent:
-                return
-            np.multiply(queued[part], b, out=y)
-            np.multiply(tail[part], min(b * filled, 1.0), out=z)
-            y += z
-            np.maximum(y, longest[part], out=y)
-            np.maximum(y, x, out=y)
-            y += constants["tile_t0_s"]
-            np.minimum(out, y, out=out)
+                np.add(x, fixed, out=x)
+            np.multiply(f, b, out=z)
+            np.maximum(z, x, out=z)
+            np.multiply(x, OVERLAP, out=x)
+            np.add(x, soft, out=y)
+            np.maximum(y, z, out=y)
+            np.maximum(y, s, out=y)
+            np.add(y, pass_s, out=y)
+            np.add(x, OVERLAP * block, out=x)
+            np.maximum(x, z, out=x)
+            np.maximum(x, block, out=x)
+            np.add(x, over, out=x)
+            return np.minimum(x, y, out=x)
 
         return evaluate
 
-    return calibrated
+    return calibrated, lambda b: crowd_s * (1 - 1 / (1 + b * crowding))
 
 
-HEADS = {"llama-3.1-70b": (64, 8, 128), "mixtral-8x7b": (32, 8, 128)}
-"""Query heads, KV heads and head width."""
+HEADS = {
+    "llama-3.1-70b": (64, 8, (128, 128)),
+    "mixtral-8x7b": (32, 8, (128, 128)),
+    "deepseek-v3.1": (128, 1, (192, 128)),
+}
+"""Query heads, KV heads, and the widths of a key head and of a value head."""

@@ -10,7 +10,7 @@ need calibrate
 measurements=tests/accuracy/measurements
 for device in h100-sxm h200-sxm; do
     say "calibration of $device"
-    roofsim calibrate "$measurements/$device"-*.jsonl.gz --device "$device" --collectives "$device-tensorrt-llm" \
+    roofsim calibrate "$measurements/$device"-*.jsonl.gz --device "$device" --prior none --collectives "$device-tensorrt-llm" \
         --output "python/roofsim/catalog/calibrations/$device-torch.json"
 done
 

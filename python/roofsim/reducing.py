@@ -69,14 +69,13 @@ class ReducingSpace:
         k
             Most rows of a group.
         method
-            As in `SweepSpace.top_k`. A search needs groups by categorical axes or ``num_devices``: with others ``auto``
-            scans.
+            As in `SweepSpace.top_k`.
 
         Raises
         ------
         SpecError
             For an unknown column, one that makes no groups, more than 2^20 groups, or ``method="search"`` with
-            groups by batch size, context or query tokens, ``fits``, ``bound`` or ``status``, or with ``rows``.
+            ``rows``.
 
         Examples
         --------
@@ -91,17 +90,19 @@ class ReducingSpace:
         column, asked = text("by", by), request(where, rows, num_threads, progress)
         if rows is not None:
             report = SearchReport.of_part(method, asked[1])
-        elif searches_groups(method, self._space, most, column, columns):
-            groups, counts = _core._search_best_per_group(
-                self._space, most, column, columns, asked[0], asked[2], asked[3]
-            )
-            return Groups(
-                self._whole, column, tuple(columns), most, keyed(columns, groups), SearchReport.of_search(counts)
-            )
         else:
-            report = SearchReport.of_scan(self._whole.num_configurations)
-        groups = _core._best_per_group(self._space, most, column, columns, asked)
-        return Groups(self._whole, column, tuple(columns), most, keyed(columns, groups), report)
+            search, reason = searches_groups(method, self._space, most, column, columns)
+            if search:
+                found, counts = _core._search_best_per_group(
+                    self._space, most, column, columns, asked[0], asked[2], asked[3]
+                )
+                report = SearchReport.of_search(counts, reason)
+            else:
+                report = SearchReport.of_scan(self._whole.num_configurations, reason)
+        if report.method == "scan":
+            found = _core._best_per_group(self._space, most, column, columns, asked)
+        report = report.without(self._space, [column], asked[1])
+        return Groups(self._whole, column, tuple(columns), most, keyed(columns, found), report)
 
     def counts(
         self,
@@ -169,12 +170,7 @@ class ReducingSpace:
                 low, high = _ends(range)
             edges = _edges(low, high, count, log)
         else:
-            try:
-                edges = np.asarray(bins, dtype=np.float64)
-            except (TypeError, ValueError):
-                raise SpecError("bins", repr(bins), "must be a number of bins or rising edges") from None
-            if edges.ndim != 1 or not np.isfinite(edges).all():
-                raise SpecError("bins", repr(bins), "edges must be a flat sequence of finite numbers")
+            edges = _given(bins)
         return Histogram(self._whole, name, edges, _core._histogram(self._space, name, edges.tolist(), asked))
 
     def quantiles(
@@ -295,15 +291,33 @@ def _ends(range_: Any) -> tuple[float, float]:
     try:
         low, high = (float(end) for end in range_)
     except (TypeError, ValueError):
-        raise SpecError("range", repr(range_), "must be two numbers") from None
+        raise SpecError("range", repr(range_), "must be two numbers, the lowest and the highest edge") from None
+    for place, end in enumerate((low, high)):
+        if not np.isfinite(end):
+            raise SpecError(f"range[{place}]", repr(end), "must be a finite number")
+    if low >= high:
+        raise SpecError("range", repr((low, high)), "the highest edge must be above the lowest")
     return low, high
 
 
 def _edges(low: float, high: float, count: int, log: bool) -> NDArray[np.float64]:
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise SpecError("range", repr((low, high)), "must be finite and rise")
-    if not log:
-        return np.linspace(low, high, count + 1)
-    if low <= 0:
-        raise SpecError("range", repr((low, high)), "edges in ratio need a lowest edge above 0")
-    return np.geomspace(low, high, count + 1)
+    if log and low <= 0:
+        raise SpecError("range", repr((low, high)), "edges in ratio (log=True) need a lowest edge above 0")
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = (np.geomspace if log else np.linspace)(low, high, count + 1)
+        if not np.isfinite(edges).all():
+            raise SpecError("range", repr((low, high)), "is too wide: the distance of its ends is no finite number")
+    if not (np.diff(edges) > 0).all():
+        raise SpecError("range", repr((low, high)), f"is too narrow for {count} bins: edges would be equal")
+    return edges
+
+
+def _given(bins: Any) -> NDArray[np.float64]:
+    """Edges as the caller gave them; that there are enough and that they rise is checked by the core."""
+    try:
+        edges = np.asarray(bins, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SpecError("bins", repr(bins), "must be a number of bins or rising edges") from None
+    if edges.ndim != 1:
+        raise SpecError("bins", repr(bins), f"edges must be a flat sequence, not one of {edges.ndim} dimensions")
+    return edges

@@ -64,6 +64,8 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
         The columns that make the groups.
     k : int
         Most rows of a group.
+    num_unranked : int
+        Rows that could not be ranked for want of a price or a measured power.
     report : SearchReport
         What finding them took.
     """
@@ -93,6 +95,11 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
     def __len__(self) -> int:
         return len(self._groups)
 
+    @property
+    def num_unranked(self) -> int:
+        """Rows that could not be ranked for want of a price or a measured power; ``report.unranked`` says which."""
+        return self.report.num_unranked
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row's configuration with its value and the group's, group by group."""
         found = []
@@ -118,7 +125,7 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
         for one in everything:
             for key, rows in one.items():
                 parts.setdefault(key, []).append(rows)
-        joined = {key: _core._join_top_k(k, self.by, rows) for key, rows in parts.items()}
+        joined = {key: _core._join_pairs(k, self.by, rows) for key, rows in parts.items()}
         report = SearchReport.joined([one.report for one in everything])
         groups = {key: joined[key] for key in _ordered(self._space, self.group_by, joined)}
         return Groups(self._space, self.by, self.group_by, k, groups, report)

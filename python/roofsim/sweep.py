@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -60,16 +61,32 @@ _AXES: dict[str, Any] = {
 class _Rows:
     """Selected rows of a space, in order."""
 
-    def __init__(self, space: SweepSpace, indices: list[int]) -> None:
-        self.indices = indices
+    report: SearchReport
+
+    def __init__(self, space: SweepSpace, rows: NDArray[np.uint64] | list[int]) -> None:
         self._space = space
+        self._numbers = rows
+
+    @functools.cached_property
+    def indices(self) -> list[int]:
+        """The rows."""
+        return self._numbers if isinstance(self._numbers, list) else self._numbers.tolist()
+
+    @property
+    def num_unranked(self) -> int:
+        """Rows that could not be ranked for want of a price or a measured power; ``report.unranked`` says which."""
+        return self.report.num_unranked
 
     def configurations(self) -> list[dict[str, Any]]:
         """Return the configuration of each row, axis by axis."""
         return [self._space[index] for index in self.indices]
 
+    def _row_array(self) -> NDArray[Any]:
+        numbers = self._numbers
+        return np.asarray(numbers, dtype=object) if isinstance(numbers, list) else numbers
+
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self._numbers)
 
 
 class TopK(_Rows):
@@ -85,16 +102,30 @@ class TopK(_Rows):
         Its values.
     indices : list of int
         The rows.
+    num_unranked : int
+        Rows that could not be ranked for want of a price or a measured power.
     report : SearchReport
         What finding them took.
     """
 
-    def __init__(self, space: SweepSpace, by: str, k: int, rows: list[tuple[float, int]], report: SearchReport) -> None:
-        super().__init__(space, [row for _, row in rows])
+    def __init__(
+        self, space: SweepSpace, by: str, k: int, found: tuple[NDArray[np.float64], Any], report: SearchReport
+    ) -> None:
+        super().__init__(space, found[1])
         self.by = by
         self.k = k
         self.report = report
-        self.values = [value for value, _ in rows]
+        self._values = found[0]
+
+    @functools.cached_property
+    def values(self) -> list[float]:
+        """The values of the column."""
+        values: list[float] = self._values.tolist()
+        return values
+
+    def to_numpy(self) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Return the values and the rows as arrays without a copy: of float64, and of uint64 (of int from 2^64 on)."""
+        return self._values, self._row_array()
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row's configuration with its value."""
@@ -113,12 +144,12 @@ class TopK(_Rows):
             raise SpecError("by", different[0], f"results by the same column join, here {self.by}")
         every = [self, *others]
         k = min(one.k for one in every)
-        parts = [list(zip(one.values, one.indices, strict=True)) for one in every]
         report = SearchReport.joined([one.report for one in every])
+        parts = [(one._values, one._numbers) for one in every]
         return TopK(self._space, self.by, k, _core._join_top_k(k, self.by, parts), report)
 
     def __repr__(self) -> str:
-        best = f", best {self.values[0]:.6g}" if self.values else ""
+        best = f", best {self._values[0]:.6g}" if len(self) else ""
         return f"TopK({len(self)} rows by {self.by}{best})"
 
 
@@ -133,6 +164,8 @@ class Front(_Rows):
         Their values.
     indices : list of int
         The rows.
+    num_unranked : int
+        Rows that could not be ranked for want of a price or a measured power.
     report : SearchReport
         What finding them took.
     """
@@ -141,13 +174,17 @@ class Front(_Rows):
         self,
         space: SweepSpace,
         objectives: tuple[str, ...],
-        rows: list[tuple[list[float], int]],
+        found: tuple[NDArray[np.float64], Any],
         report: SearchReport,
     ) -> None:
-        super().__init__(space, [row for _, row in rows])
+        super().__init__(space, found[1])
         self.objectives = objectives
         self.report = report
-        self.values = np.asarray([values for values, _ in rows], dtype=np.float64).reshape(len(rows), len(objectives))
+        self.values = found[0].reshape(len(self), len(objectives))
+
+    def to_numpy(self) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Return the values and the rows as arrays without a copy: of float64, and of uint64 (of int from 2^64 on)."""
+        return self.values, self._row_array()
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row's configuration with its objectives."""
@@ -166,7 +203,7 @@ class Front(_Rows):
         if different := [other.objectives for other in others if other.objectives != self.objectives]:
             raise SpecError("objectives", different[0], f"fronts over the same objectives join, here {self.objectives}")
         every = [self, *others]
-        parts = [list(zip(one.values.tolist(), one.indices, strict=True)) for one in every]
+        parts = [(np.ascontiguousarray(one.values).ravel(), one._numbers) for one in every]
         report = SearchReport.joined([one.report for one in every])
         return Front(self._space, self.objectives, _core._join_pareto(list(self.objectives), parts), report)
 
@@ -367,19 +404,23 @@ class SweepSpace(ReducingSpace):
         numbers: results of parts join with `TopK.merge`.
 
         ``method`` is ``scan`` (every row is evaluated), ``search`` (rows that provably do not matter are left out) or
-        ``auto``: whichever should be faster. The rows are the same; the result's ``report`` says what they took.
-        Parts of a space (``rows``) are scanned.
+        ``auto``: whichever should be faster. The rows are the same; the result's ``report`` says what they took and
+        why. Parts of a space (``rows``) are scanned. Rows whose value is unknown for want of a price or of a measured
+        power do not rank: ``num_unranked`` counts them.
         """
         most = integer("k", k, 1, (1 << 64) - 1)
         column, asked = text("by", by), request(where, rows, num_threads, progress)
         if rows is not None:
-            report = SearchReport.of_part(method, asked[1])
-            return TopK(self, column, most, _core._top_k(self._space, most, column, asked), report)
-        if searches(method, self._space, most, [column]):
-            found, counts = _core._search_top_k(self._space, most, column, asked[0], asked[2], asked[3])
-            return TopK(self, column, most, found, SearchReport.of_search(counts))
-        found = self._space.top_k(most, column, asked[0], asked[2], asked[3])
-        return TopK(self, column, most, found, SearchReport.of_scan(self.num_configurations))
+            found, report = _core._top_k(self._space, most, column, asked), SearchReport.of_part(method, asked[1])
+        else:
+            search, reason = searches(method, self._space, most, [column])
+            if search:
+                found, counts = _core._search_top_k(self._space, most, column, asked[0], asked[2], asked[3])
+                report = SearchReport.of_search(counts, reason)
+            else:
+                found = self._space.top_k(most, column, asked[0], asked[2], asked[3])
+                report = SearchReport.of_scan(self.num_configurations, reason)
+        return TopK(self, column, most, found, report.without(self._space, [column], asked[1]))
 
     def pareto(
         self,
@@ -399,13 +440,16 @@ class SweepSpace(ReducingSpace):
         names = texts("objectives", objectives)
         asked = request(where, rows, num_threads, progress)
         if rows is not None:
-            report = SearchReport.of_part(method, asked[1])
-            return Front(self, tuple(names), _core._pareto(self._space, names, asked), report)
-        if searches(method, self._space, 1, names):
-            found, counts = _core._search_pareto(self._space, names, asked[0], asked[2], asked[3])
-            return Front(self, tuple(names), found, SearchReport.of_search(counts))
-        found = self._space.pareto(names, asked[0], asked[2], asked[3])
-        return Front(self, tuple(names), found, SearchReport.of_scan(self.num_configurations))
+            found, report = _core._pareto(self._space, names, asked), SearchReport.of_part(method, asked[1])
+        else:
+            search, reason = searches(method, self._space, 1, names)
+            if search:
+                found, counts = _core._search_pareto(self._space, names, asked[0], asked[2], asked[3])
+                report = SearchReport.of_search(counts, reason)
+            else:
+                found = self._space.pareto(names, asked[0], asked[2], asked[3])
+                report = SearchReport.of_scan(self.num_configurations, reason)
+        return Front(self, tuple(names), found, report.without(self._space, names, asked[1]))
 
     def __repr__(self) -> str:
         return f"SweepSpace({self.num_configurations} configurations)"

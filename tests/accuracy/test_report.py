@@ -107,6 +107,14 @@ def test_steps_of_unseen_models_are_as_close_as_promised(devices, name, kind, li
             assert part.transfer.mean <= transfer_limit, (device.device, part.transfer.mean)
 
 
+def test_the_quick_plan_fits_nearly_as_well_as_the_whole_one(devices):
+    for device in devices:
+        assert device.quick_prior not in (None, device.device)
+        for each in device.classes:
+            assert each.quick.mean <= each.full.mean + 2.0, (device.device, each.name)
+            assert each.quick.num_points == each.full.num_points < each.unseen.num_points
+
+
 def test_unbroken_load_takes_longer_as_measured_and_costs_the_joules_measured(devices):
     for device in devices:
         assert {each.name for each in device.under_load} == {"decode_step.bf16", "prefill_step.bf16"}

@@ -116,6 +116,22 @@ def test_requests_that_prefer_different_kernels_lose_little_together(model, devi
     assert attended([*one, *other]) <= 1.03 * (attended(one) + attended(other))
 
 
+def chunks() -> st.SearchStrategy[list[tuple[int, int]]]:
+    """Batches of chunks that fill their last tile of 128 queries just, or barely begin it."""
+    query = st.integers(1, 1_700) | st.sampled_from([1, 127, 128, 129, 130, 256, 257])
+    request = st.tuples(query, st.integers(0, 60_000)).map(lambda chunk: (chunk[0], sum(chunk)))
+    run = st.tuples(request, st.sampled_from([1, 2, 8, 16, 23])).map(lambda run: [run[0]] * run[1])
+    return st.lists(run, min_size=1, max_size=4).map(lambda runs: [request for run in runs for request in run])
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-0.5b", "llama-3.1-8b"])
+@given(chunks(), chunks())
+def test_ragged_batches_together_lose_no_more_than_docs_attention_states(model, one, other):
+    deployment = rs.Deployment(model, "h100-sxm")
+    together, *apart = (deployment.step(requests).time_s for requests in ([*one, *other], one, other))
+    assert together <= 1.1 * sum(apart)  # 7.3% is the most that was found
+
+
 @given(laws(), st.integers(1, 8), st.integers(1, 3_000), st.integers(0, 60_000), st.integers(1, 200))
 def test_latent_attention_never_takes_less_time_for_more(calibration, batch, query, cached, more):
     deployment = rs.Deployment("deepseek-v2.5", "h200-sxm", tensor_parallel_size=8, calibration=calibration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,8 +30,23 @@ COLUMNS_BY_SIZE = {
     "query_tokens": st.integers(1, 200),
     "max_sequences": st.integers(0, 1000),
     "flops": st.floats(1e6, 1e15),
+    "bytes": st.floats(1e6, 1e13),
+    "time_low_s": st.floats(1e-5, 10.0),
+    "ideal_s": st.floats(1e-5, 10.0),
+    "compute_s": st.floats(1e-6, 1.0),
+    "network_s": st.floats(0.0, 0.1),
+    "overhead_s": st.floats(0.0, 0.1),
+    "mbu": st.floats(0.0, 1.0),
+    "arithmetic_intensity": st.floats(0.1, 1000.0),
+    "tokens_per_s": st.floats(1.0, 1e7),
+    "energy_j": st.floats(1e-3, 1e5),
+    "kv_cache_bytes": st.integers(0, 10**12),
+    "weight_bytes": st.integers(0, 10**12),
+    "num_devices": st.integers(1, 8),
+    "tensor_parallel_size": st.integers(1, 4),
 }
-NAMED = ["fits", "not fits", "bound == memory", "bound != memory", "bound == compute", "status == ok"]
+NAMED = ["fits", "not fits", "bound == memory", "bound != memory", "bound == compute", "bound == overhead"]
+NAMED += ["status == ok", "status != ok"]
 
 
 @st.composite
@@ -87,9 +103,35 @@ def test_a_search_is_a_scan(axes, k, by, objectives, where):
         testing.check_search(space, k, by, objectives, where)
 
 
+@settings(max_examples=20)
+@given(
+    spaces(), st.lists(st.sampled_from(RANKED), min_size=2, max_size=4, unique=True), st.lists(filters(), max_size=2)
+)
+def test_a_front_is_comparing_every_pair(axes, objectives, where):
+    space = rs.SweepSpace(**axes)
+    if len(space) <= 3_000:
+        testing.check_pareto(space, objectives, where)
+
+
+@settings(max_examples=20)
+@given(spaces(), st.lists(st.sampled_from(RANKED), min_size=2, max_size=4, unique=True), st.data())
+def test_fronts_of_parts_join_to_the_front(axes, objectives, data):
+    space = rs.SweepSpace(**axes)
+    if len(space) > 30_000:
+        return
+    cut = data.draw(st.integers(0, len(space)))
+    parts = [space.pareto(objectives, rows=rows) for rows in (range(cut), range(cut, len(space)))]
+    whole = space.pareto(objectives, num_threads=data.draw(st.integers(1, 3)))
+    joined = parts[1].merge(parts[0])
+    assert joined.indices == whole.indices
+    assert (joined.values == whole.values).all()
+
+
 GROUPING = ["model", "accelerator", "tensor_parallel_size", "pipeline_parallel_size", "expert_parallel_size"]
 GROUPING += ["num_devices", "weight_dtype", "kv_cache_dtype", "calibration", "engine", "capacity_mode"]
 GROUPING += ["data_parallel_size", "gpu_memory_utilization", "block_size", "max_num_batched_tokens", "max_num_seqs"]
+WITHIN = ["batch_size", "context_tokens", "query_tokens", "fits", "bound", "status"]
+"""Columns that tell rows of one combination apart."""
 
 
 @st.composite
@@ -111,7 +153,7 @@ def grouped_spaces(draw: st.DrawFn) -> dict[str, Any]:
     grouped_spaces(),
     st.one_of(st.integers(1, 60), st.just(10**6)),
     st.sampled_from(RANKED),
-    st.lists(st.sampled_from(GROUPING), min_size=1, max_size=3, unique=True),
+    st.lists(st.one_of(st.sampled_from(GROUPING), st.sampled_from(WITHIN)), min_size=1, max_size=3, unique=True),
     st.lists(filters(), max_size=3),
     st.integers(1, 3),
 )
@@ -173,16 +215,106 @@ def test_a_large_space_is_searched_by_groups():
         assert alone.configurations() == [space[row] for _, row in rows]
 
 
-@pytest.mark.parametrize("column", ["batch_size", "context_tokens", "query_tokens", "fits", "bound", "status"])
-def test_groups_within_a_combination_are_scanned(column):
-    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 1025), context_tokens=range(1024, 3072))
-    group_by = ["accelerator", column]
-    assert space.best_per_group("accelerator", by="time_s").report.method == "search"
-    assert space.best_per_group(group_by, by="time_s").report.method == "scan"
-    with pytest.raises(rs.SpecError, match=column) as caught:
-        space.best_per_group(group_by, by="time_s", method="search")
-    assert caught.value.field == "group_by"
-    assert "scan" in str(caught.value)
+def test_a_large_space_is_searched_by_batch_size():
+    axes = {"batch_size": range(1, 257), "context_tokens": range(1, 131_073)}
+    space = rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "l40s"], tensor_parallel_size=[1, 2, 4], **axes)
+    best = space.best_per_group("batch_size", by="tokens_per_s_per_user", where="context_tokens >= 4096", num_threads=1)
+    assert best.report.method == "search"
+    assert list(best) == list(range(1, 257))
+    assert best.report.num_evaluated < space.num_configurations // 100
+    for batch_size in (1, 77, 256):
+        own = rs.SweepSpace(
+            "llama-3.1-8b",
+            ["h100-sxm", "l40s"],
+            tensor_parallel_size=[1, 2, 4],
+            batch_size=batch_size,
+            context_tokens=range(4096, 4200),
+        )
+        alone = own.top_k(1, by="tokens_per_s_per_user", method="scan")
+        ((value, row),) = best[batch_size]
+        assert [value] == alone.values
+        assert [space[row]] == alone.configurations()
+
+
+def test_reports_say_why():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", **LARGE)
+    small = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 65))
+    assert "rule out" in space.top_k(1, by="time_s").report.reason
+    assert "64 rows" in small.top_k(1, by="time_s").report.reason
+    assert small.top_k(1, by="time_s", method="scan").report.reason == "asked for"
+    assert small.pareto(["time_s", "batch_size"], method="search").report.reason == "asked for"
+    assert "range of rows" in small.top_k(1, by="time_s", rows=range(4)).report.reason
+    short = rs.SweepSpace("llama-3.1-8b", "h100-sxm", block_size=[16, 32] * 2**14, batch_size=range(1, 65))
+    assert "64 rows of each combination" in short.top_k(1, by="time_s", where="batch_size > 64").report.reason
+
+
+@pytest.mark.parametrize("method", ["scan", "search"])
+def test_rows_that_cannot_be_ranked_are_counted(method: str):
+    names = ["h100-sxm", "a100-sxm-80gb", "l40s"]
+    axes: dict[str, Any] = {"tensor_parallel_size": [1, 2], "calibration": ["ideal", None], "batch_size": range(1, 6)}
+    space = rs.SweepSpace("llama-3.1-8b", names, **axes)
+    priced = [rs.Accelerator.load(name).usd_per_hour("on-demand") is not None for name in names]
+    best = space.top_k(1000, by="usd_per_mtok", method=method)
+    assert best.num_unranked == 20 * priced.count(False)
+    assert all((name in best.report.unranked) == (not known) for name, known in zip(names, priced, strict=True))
+    assert len(best) + best.num_unranked == len(space)
+    assert space.top_k(5, by="time_s", method=method).num_unranked == 0
+    front = space.pareto(["energy_j", "tokens_per_s"], method=method)
+    assert front.num_unranked >= 30, "a bound has no power"
+    assert "power" in front.report.unranked
+    groups = space.best_per_group("batch_size", by="energy_j", k=1000, method=method)
+    assert sum(map(len, groups.values())) + groups.num_unranked == len(space)
+    assert groups.num_unranked == front.num_unranked
+
+
+def test_rows_of_parts_that_cannot_be_ranked_add_up():
+    device = rs.Accelerator.load("h100-sxm")
+    space = rs.SweepSpace("llama-3.1-8b", [device, "l40s"], calibration=["ideal", None], batch_size=range(1, 20))
+    whole = space.top_k(3, by="energy_j")
+    parts = [space.top_k(3, by="energy_j", rows=rows) for rows in (range(23), range(23, 60), range(60, len(space)))]
+    joined = parts[0].merge(*parts[1:])
+    assert joined.num_unranked == whole.num_unranked > 0
+    assert joined.report.unranked == whole.report.unranked
+    ranked = space.run(["energy_j"])["energy_j"]
+    assert joined.num_unranked == np.ma.count_masked(ranked) or joined.num_unranked == int(np.isnan(ranked).sum())
+
+
+def test_rankings_are_arrays_and_lists():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 65))
+    best = space.top_k(9, by="tokens_per_s")
+    values, rows = best.to_numpy()
+    assert (values.dtype, rows.dtype) == (np.float64, np.uint64)
+    assert (values.tolist(), rows.tolist()) == (best.values, best.indices)
+    front = space.pareto(["time_s", "batch_size"])
+    values, rows = front.to_numpy()
+    assert values.shape == (len(front), 2) == (64, 2)
+    assert rows.tolist() == front.indices == list(range(64))
+    wide = rs.SweepSpace("llama-3.1-8b", "h100-sxm", **LARGE, block_size=[16] * 2**20, max_num_seqs=[1024] * 2**20)
+    total = wide.num_configurations
+    late = [wide.top_k(2, by="context_tokens", rows=range(total - n, total)) for n in (3, 6)]
+    assert total > 2**64
+    assert late[0].merge(late[1]).indices == late[0].indices == [total - 1, total - 2]
+    assert late[0].to_numpy()[1].tolist() == late[0].indices
+    ends = [wide.pareto(["time_s", "context_tokens"], rows=range(total - n, total)) for n in (3, 6)]
+    assert ends[0].merge(ends[1]).indices == ends[1].indices == list(range(total - 6, total))
+
+
+def test_a_ranking_of_very_many_rows_is_a_sort():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 129), context_tokens=range(1, 8193))
+    best = space.top_k(10**6, by="tokens_per_s", num_threads=2)
+    values, rows = best.to_numpy()
+    column = np.asarray(space.run(["tokens_per_s"])["tokens_per_s"])
+    order = np.lexsort((np.arange(len(space)), -column))[: 10**6]
+    assert np.array_equal(rows, order.astype(np.uint64))
+    assert np.array_equal(values, column[order])
+
+
+def test_equal_combinations_are_compiled_once():
+    axes = {"batch_size": range(1, 257), "context_tokens": range(1, 8193)}
+    names = ["h100-sxm"] * 5
+    space = rs.SweepSpace("llama-3.1-8b", names, block_size=[16, 32], tensor_parallel_size=[1, 2, 1], **axes)
+    report = space.top_k(40, by="tokens_per_s", method="search", num_threads=1).report
+    assert report.num_compiled == 2
 
 
 def test_contexts_beyond_a_window_tie_without_being_looked_at():

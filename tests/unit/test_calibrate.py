@@ -84,6 +84,51 @@ def test_a_fit_recovers_the_constants_that_made_the_times():
     assert [c.value for c in again.constants] == [c.value for c in found.constants]
 
 
+@pytest.mark.parametrize("points", [2, 6, 50])
+def test_few_points_move_only_what_they_determine(points):
+    pytest.importorskip("scipy", reason="the fit needs scipy")
+    from roofsim.calibrate import fit
+
+    h100 = rs.Accelerator.load("h100-sxm")
+    known = h100.with_calibration(json.loads(h100.calibration.to_json()) | {"gemm": {"bf16": SMOOTH}})
+    # A slower memory than expected, and every shape bound by memory: nothing is said about compute.
+    truth = known.with_calibration(known.calibration.with_constants({"gemm.bf16.e_m": 0.7}))
+    shapes = [(1, n, 8192) for n in range(4096, 65536, 512)][:points]
+    one = observe(gemm_rows(lambda m, n, k: truth.gemm(m=m, n=n, k=k).time_s, shapes))[0]
+    found = {c.path: c for c in fit(known, [one], ["gemm.bf16."], prior=known.calibration).constants}
+    memory, compute = found["gemm.bf16.e_m"], found["gemm.bf16.e_c"]
+    assert abs(memory.value - 0.7) < abs(memory.value - SMOOTH["e_m"])
+    assert math.isclose(compute.value, SMOOTH["e_c"], rel_tol=0.02)
+    assert compute.basis in ("borrowed", "start")
+
+
+def test_a_prior_counts_for_nothing_where_points_are_many():
+    pytest.importorskip("scipy", reason="the fit needs scipy")
+    from roofsim.calibrate import fit
+    from roofsim.calibrate.prior import ENOUGH_POINTS
+
+    h100 = rs.Accelerator.load("h100-sxm")
+    truth = h100.with_calibration(json.loads(h100.calibration.to_json()) | {"gemm": {"bf16": SMOOTH}})
+    start = h100.with_calibration(truth.calibration.with_constants({"gemm.bf16.t0_s": 9e-6, "gemm.bf16.e_c": 0.5}))
+    shapes = [(m, n, 4096) for m in (1, 64, 2048) for n in range(1024, 1024 + 128 * ENOUGH_POINTS, 128)]
+    one = observe(gemm_rows(lambda m, n, k: truth.gemm(m=m, n=n, k=k).time_s, shapes))[0]
+    alone, leaning = (fit(start, [one], ["gemm.bf16."], prior=prior) for prior in (None, start.calibration))
+    assert len(one) == ENOUGH_POINTS * len(alone.constants)
+    assert [c.value for c in leaning.constants] == [c.value for c in alone.constants]
+    assert {c.basis for c in alone.constants} == {"fitted"}
+
+
+def test_a_quick_file_is_judged_by_another_device_s_calibration_only():
+    from roofsim.calibrate.prior import known_before, relative
+
+    h100 = rs.Accelerator.load("h100-sxm")
+    other = relative(h100)
+    assert (other.name, other.family) == ("h200-sxm", h100.family)
+    assert known_before(h100, "torch") == h100.calibration
+    assert known_before(h100, "numpy") is None
+    assert relative(rs.Accelerator.load("tpu-v5e")) is None
+
+
 def test_points_below_the_bound_are_listed_and_not_fitted():
     pytest.importorskip("scipy", reason="the fit needs scipy")
     h100 = rs.Accelerator.load("h100-sxm")

@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 import roofsim as rs
+from roofsim.cli import table_file
 from roofsim.cli.app import app
 
 THREE = ["--accelerators", "h100-sxm,h200-sxm,mi300x"]
@@ -245,6 +246,25 @@ def test_sweep_files_hold_the_columns(run, tmp_path):
         assert np.array_equal(arrays["time_s.null"], np.ma.getmaskarray(expected["time_s"]))
         assert np.array_equal(arrays["time_s"], expected["time_s"].data, equal_nan=True)
         assert arrays["status"].tolist() == expected["status"].tolist()
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.npz"])
+def test_a_stopped_write_leaves_what_stood_there(tmp_path, name):
+    held = tmp_path / name
+    table_file.write(str(held), {"time_s": [1.0]})
+    before = held.read_bytes()
+
+    class Unwritable:
+        def __reduce__(self):
+            raise KeyboardInterrupt
+
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        table_file.write(str(held), {"time_s": np.array([Unwritable()], dtype=object)})
+    assert held.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_sweep_groups_counts_and_histograms_equal_the_library(run):

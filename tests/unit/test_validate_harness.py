@@ -240,3 +240,51 @@ def test_standalone_needs_no_compiled_core(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert load_measurements(path)[0]["backend"] == "cpu"
+
+
+class Interrupted(Faulty):
+    """A backend whose fourth point is interrupted by the user."""
+
+    def measure(self, point: Point) -> list[dict[str, object]]:
+        if len(self.seen) == 3:
+            raise KeyboardInterrupt
+        self.seen.append(point.point_id)
+        return [{"backend": "a", "median_s": 1e-6}]
+
+
+def test_an_interrupted_run_keeps_its_rows_and_goes_on(tmp_path):
+    path = tmp_path / "run.jsonl"
+    summary = run_points(Interrupted(), gemms(6), MeasurementFile(path, resume=False))
+    assert (summary["reason"], summary["measured"]) == ("interrupted", 3)
+    header, rows = load_measurements(path)
+    assert len(rows) == 3
+    assert header["sessions"][-1]["reason"] == "interrupted"
+    rest = run_points(Faulty(), gemms(6), MeasurementFile(path, resume=True))
+    assert (rest["reason"], rest["skipped"], rest["measured"]) == ("complete", 3, 3)
+
+
+def test_an_interrupted_command_leaves_with_130_and_says_how_to_go_on(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from roofsim.cli.app import app
+
+    # `roofsim.validate.measure` is the function of that name
+    monkeypatch.setattr(sys.modules["roofsim.validate.measure"], "open_backend", lambda *_, **__: Interrupted())
+    path = tmp_path / "run.jsonl.gz"
+    answer = CliRunner().invoke(app, ["validate", "--backend", "cpu", "--output", str(path)])
+    assert answer.exit_code == 130
+    assert "--resume" in answer.stderr
+    assert len(load_measurements(path)[1]) == 3
+
+
+def test_too_little_to_compare_is_said_with_what_is_missing(tmp_path):
+    from typer.testing import CliRunner
+
+    from roofsim.cli.app import app
+
+    path = tmp_path / "run.jsonl"
+    runner = CliRunner()
+    answer = runner.invoke(app, ["validate", "--backend", "cpu", "--output", str(path), "--budget-seconds", "0"])
+    assert answer.exit_code == 2
+    assert "a GEMM and a read or a copy" in answer.stderr
+    assert "--resume" in answer.stderr

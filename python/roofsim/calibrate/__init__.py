@@ -16,6 +16,7 @@ from roofsim.calibrate.folds import fold_numbers, unseen_residuals
 from roofsim.calibrate.kernel_tables import read_kernel_tables
 from roofsim.calibrate.observations import CLASSES, LeftOut, Observations, observe
 from roofsim.calibrate.predict import costs
+from roofsim.calibrate.prior import known_before
 from roofsim.calibrate.profile import ClassResult, Profile, Source, calibrate
 from roofsim.calibrate.score import Score, score
 
@@ -33,6 +34,7 @@ __all__ = [
     "costs",
     "fit",
     "fold_numbers",
+    "known_before",
     "measured_device",
     "observe",
     "read_files",

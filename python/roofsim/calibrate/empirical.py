@@ -40,8 +40,10 @@ def empirical_accelerator(header: Mapping[str, Any], rows: Sequence[Mapping[str,
         for row in rows
         if row["family"] == "system" and row.get("op") in ("read", "copy") and row.get("error") is None
     ]
-    if not peaks or not rates:
-        raise SpecError("measurements", header.get("device"), "must hold GEMMs and reads or copies to be a roofline")
+    missing = [name for name, found in (("a GEMM", peaks), ("a read or a copy of memory", rates)) if not found]
+    if missing:
+        rule = f"must hold {' and '.join(missing)}, from which the roofline of a device without a datasheet is made: "
+        raise SpecError("measurements", header.get("device"), rule + "`roofsim validate --resume` measures more")
     return Accelerator(
         name=re.sub(r"[^a-z0-9]+", "-", str(header.get("device", "unknown")).lower()).strip("-"),
         family="measured",

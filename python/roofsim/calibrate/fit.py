@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim.calibrate.predict import costs
+from roofsim.calibrate.prior import spread, weight
 from roofsim.errors import SpecError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from roofsim import Accelerator
+    from roofsim import Accelerator, Calibration
     from roofsim.calibrate.observations import Observations
 
 __all__ = ["Constant", "Fit", "fit"]
 
 SOFT_SCALE = 0.03
 """Log error at which the loss turns from square to linear: below it noise, above it the law's own misfit."""
+TYPICAL_ERROR = 0.06
+"""Log error of whole fits on unseen points: a point so far off and a constant one spread off its prior count alike."""
 STARTS = 4
 SPREAD = 0.25
 """Log spread of the further starts around the first."""
@@ -30,19 +33,36 @@ MAX_SECONDS = 1e-3
 LONGEST_TAIL = 0.2
 """Longer tails of waves make two merged batches cost over 2% more than the two apart, and gain 0.5 points at most."""
 DIFFERENCE = 1e-4
+HALF = 0.5
+"""Share of what is known of a constant above which it counts as the prior's."""
+AT_LIMIT = 1e-6
+"""Share of a constant's range from its end at which the end holds it."""
 SLIGHT = 0.08
 """Upper end of the domain `slight`."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A fitted constant: path, value with its unit, standard error, meaning."""
+    """A constant after a fit.
+
+    Attributes
+    ----------
+    path, value, unit, meaning
+        Which one, and what it is now.
+    error
+        Standard error by the points alone, in its unit; infinite where they say nothing.
+    basis
+        `fitted` where the points determine it; `borrowed` where they say less than the prior, which it follows;
+        `start` where they say nothing and it stays what the fit started from; `limit` where it ran to the end of its
+        range; `loose` where its error is as large as what is plausible at all.
+    """
 
     path: str
     value: float
     unit: str
     error: float
     meaning: str
+    basis: str = "fitted"
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,11 @@ class _Axis:
             return 0.0, LONGEST_TAIL if self.path.endswith(".tail") else 1.0
         return 0.0, (MAX_SECONDS / self.scale if self.unit == "s" else max(100.0 * start, 1e6 / self.scale))
 
+    def spread(self, value: float) -> float:
+        """Return the plausible spread around a value, as the optimiser sees it."""
+        own = spread(self.domain, self.unit, value)
+        return own if self.domain == "positive" else own / self.scale
+
 
 def _axis(constant: dict[str, Any]) -> _Axis:
     scale = 1.0
@@ -112,6 +137,7 @@ def fit(
     *,
     starts: int = STARTS,
     fixed: Sequence[str] = (),
+    prior: Calibration | None = None,
 ) -> Fit:
     """Fit every constant under some paths to measured points.
 
@@ -130,11 +156,13 @@ def fit(
         Starts of the optimiser; the best end counts.
     fixed
         Paths that stay as they are.
+    prior
+        Constants to stay near where points are few; without it the points decide alone.
 
     Raises
     ------
     SpecError
-        No constant stands under the prefixes, or there are fewer points than constants.
+        No constant stands under the prefixes, or there are fewer points than constants and no prior.
     """
     try:
         from scipy.optimize import least_squares
@@ -146,19 +174,26 @@ def fit(
     points = sum(len(one) for one in observed)
     if not chosen:
         raise SpecError("prefixes", list(prefixes), "must begin the path of a constant of the calibration")
-    if points < len(chosen):
+    expected = {c["path"]: float(c["value"]) for c in prior.constants()} if prior is not None else {}
+    if points < (1 if expected else len(chosen)):
         raise SpecError("points", points, f"must be at least the {len(chosen)} constants of {', '.join(prefixes)}")
     axes = [_axis(constant) for constant in chosen]
     first = np.array([axis.inner(c["value"]) for axis, c in zip(axes, chosen, strict=True)])
     limits = np.array([axis.bounds(x) for axis, x in zip(axes, first, strict=True)])
     low, high = limits[:, 0], limits[:, 1]
+    # Constants that the prior lacks (a format it never saw) stay near what the fit starts from.
+    near = [expected.get(c["path"], float(c["value"])) for c in chosen]
+    centre = np.array([axis.inner(value) for axis, value in zip(axes, near, strict=True)])
+    spreads = np.array([axis.spread(value) for axis, value in zip(axes, near, strict=True)])
+    pull = weight(points, len(chosen), TYPICAL_ERROR) if expected else 0.0
 
     def at(x: NDArray[np.float64]) -> Accelerator:
         values = {axis.path: axis.outer(float(v)) for axis, v in zip(axes, x, strict=True)}
         return accelerator.with_calibration(calibration.with_constants(values))
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return -log_residuals(at(np.clip(x, low, high)), observed)
+        own = -log_residuals(at(np.clip(x, low, high)), observed)
+        return np.concatenate([own, pull * (x - centre) / spreads]) if pull else own
 
     rng = np.random.default_rng(len(chosen))
     best: Any = None
@@ -175,40 +210,51 @@ def fit(
         if best is None or end.cost < best.cost:
             best = end
     x = np.clip(best.x, low, high)
-    errors = _standard_errors(best, points)
-    x = _undetermined_as_they_began(x, first, errors, residuals)
+    errors = _standard_errors(np.asarray(best.jac)[:points], best.cost)
+    # A start of the optimiser moves constants that no point feels: they go back to where they were.
+    unmoved = np.where(np.isinf(errors), centre if pull else first, x)
+    unfelt = np.isinf(errors) & bool(np.allclose(residuals(unmoved)[:points], residuals(x)[:points], 0.0, 1e-9))
+    x = np.where(unfelt, unmoved, x)
+    shares = _prior_shares(np.asarray(best.jac), pull / spreads)
     # A unit change of the optimiser's variable is a change of the constant by its scale, or by its own value.
     slopes = [a.outer(float(v)) if a.domain == "positive" else a.scale for a, v in zip(axes, x, strict=True)]
-    constants = [
-        Constant(a.path, a.outer(float(v)), a.unit, float(e * s), a.meaning)
-        for a, v, e, s in zip(axes, x, errors, slopes, strict=True)
-    ]
+    ends = (x - low < AT_LIMIT * (high - low)) | (high - x < AT_LIMIT * (high - low))
+    constants = []
+    for index, axis in enumerate(axes):
+        value, error = axis.outer(float(x[index])), float(errors[index])
+        basis = "start"
+        if not unfelt[index]:
+            basis = _basis(axis, value, error, bool(ends[index]), float(shares[index]))
+        constants.append(Constant(axis.path, value, axis.unit, error * float(slopes[index]), axis.meaning, basis))
     fitted = at(x)
     return Fit(fitted, constants, log_residuals(fitted, observed))
 
 
-def _undetermined_as_they_began(
-    x: NDArray[np.float64],
-    first: NDArray[np.float64],
-    errors: NDArray[np.float64],
-    residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """Put constants that no point depends on back to where they began: further starts only shook them."""
-    there = residuals(x)
-    for index in np.flatnonzero(~np.isfinite(errors)):
-        back = x.copy()
-        back[index] = first[index]
-        if np.allclose(residuals(back), there, rtol=0.0, atol=1e-9):
-            x = back
-    return x
+def _basis(axis: _Axis, value: float, error: float, at_limit: bool, share: float) -> str:
+    """Say what a constant rests on; `error` is the points' own, as the optimiser sees the constant."""
+    if share > HALF:
+        return "borrowed"
+    if at_limit and axis.domain == "positive":
+        return "limit"
+    if error <= axis.spread(value):
+        return "fitted"
+    return "borrowed" if share > 0.0 else "loose"
 
 
-def _standard_errors(end: Any, points: int) -> NDArray[np.float64]:
+def _prior_shares(jacobian: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the prior's share of what is known of each constant: 1 where the points add nothing, 0 without a prior.
+
+    It is the prior's precision over the marginal one after the fit; the noise cancels.
+    """
+    return np.asarray(np.diag(np.linalg.pinv(jacobian.T @ jacobian)) * weights**2)
+
+
+def _standard_errors(jacobian: NDArray[np.float64], cost: float) -> NDArray[np.float64]:
     """Return standard errors from the curvature; infinite where the data say nothing about a constant."""
-    jacobian = np.asarray(end.jac)
+    points = len(jacobian)
     errors = np.full(jacobian.shape[1], np.inf)
     active = np.linalg.norm(jacobian, axis=0) > 0
     j = jacobian[:, active]
-    variance = 2.0 * end.cost / max(1, points - jacobian.shape[1])
+    variance = 2.0 * cost / max(1, points - jacobian.shape[1])
     errors[active] = np.sqrt(np.diag(np.linalg.pinv(j.T @ j)) * variance)
     return errors

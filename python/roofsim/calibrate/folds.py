@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from roofsim import Accelerator
+    from roofsim import Accelerator, Calibration
     from roofsim.calibrate.observations import Observations
 
 __all__ = ["FOLDS", "fold_numbers", "unseen_residuals"]
@@ -47,18 +47,20 @@ def unseen_residuals(
     *,
     fixed: Sequence[str] = (),
     folds: int = FOLDS,
+    prior: Calibration | None = None,
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]]]:
     """Return ln(measured / predicted) of every point by a fit without its group, and its fold, class by class.
 
     The fits of the folds start from the constants of the whole fit: that saves time, and the optimiser forgets it.
-    `fixed` are paths that stay as they are; with as many `folds` as groups each is left out alone.
+    `fixed` are paths that stay as they are; with as many `folds` as groups each is left out alone; `prior` is as in
+    `fit`.
     """
     numbers = fold_numbers(np.concatenate([one.groups for one in observed]), folds)
     own = [np.array([numbers[str(group)] for group in one.groups], np.int64) for one in observed]
     residuals = [np.empty(len(one)) for one in observed]
     for fold in range(max(numbers.values()) + 1):
         seen = [one.take(number != fold) for one, number in zip(observed, own, strict=True)]
-        accelerator = fit(fitted, seen, prefixes, starts=1, fixed=fixed).accelerator
+        accelerator = fit(fitted, seen, prefixes, starts=1, fixed=fixed, prior=prior).accelerator
         for one, number, residual in zip(observed, own, residuals, strict=True):
             residual[number == fold] = log_residuals(accelerator, [one.take(number == fold)])
     return residuals, own

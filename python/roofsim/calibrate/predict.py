@@ -62,5 +62,5 @@ def moe_layer_costs(
     down = _core._grouped_gemm_costs(accelerator, **experts, n=hidden, k=inner, dtype=dtype)
     rows = np.maximum(columns["num_tokens"] * columns["experts_per_token"] // columns["expert_ranks"], 1)
     # 16-bit gate and up are read, their product is written.
-    between = _core._elementwise_costs(accelerator, 6 * rows * inner, np.zeros_like(rows))
+    between = _core._elementwise_costs(accelerator, 6 * rows * inner, row_elements=np.zeros_like(rows))
     return {name: up[name] + down[name] + between[name] for name in up}

@@ -34,7 +34,16 @@ from roofsim.errors import SpecError, UnsupportedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ClassResult", "Profile", "Source", "calibrate"]
+__all__ = [
+    "MIN_POINTS_WITH_PRIOR",
+    "ClassResult",
+    "Profile",
+    "Source",
+    "calibrate",
+    "fit_laws",
+    "readable",
+    "readable_steps",
+]
 
 Progress = Callable[[str], object]
 
@@ -71,6 +80,8 @@ SWITCH_REDUCES = ("hopper", "blackwell")
 """Families whose NVLink switch reduces (NVLS)."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
+MIN_POINTS_WITH_PRIOR = 8
+"""The same where a calibration of the family says what to expect."""
 
 
 @dataclass(frozen=True)
@@ -174,11 +185,13 @@ def _laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], li
     return laws
 
 
-def starting(accelerator: Accelerator, observed: Sequence[Observations]) -> Accelerator:
-    """Return the device under assumed constants, with a GEMM law for every operand type observed."""
-    tree = json.loads(Calibration.assumed().to_json())
+def starting(
+    accelerator: Accelerator, observed: Sequence[Observations], prior: Calibration | None = None
+) -> Accelerator:
+    """Return the device under what is known before the fit, with a GEMM law for every operand type observed."""
+    tree = json.loads((prior or Calibration.assumed()).to_json())
     families = {one.family for one in observed}
-    if "collective" in families:
+    if "collective" in families and prior is None:
         tree["collective"] = dict(PIPELINED)
         if accelerator.family not in SWITCH_REDUCES:
             tree["collective"]["e_switch"] = 0.0
@@ -201,13 +214,15 @@ def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> A
     return accelerator
 
 
-def readable(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[Observations], list[str]]:
+def readable(
+    accelerator: Accelerator, rows: Iterable[Mapping[str, Any]], least: int = MIN_POINTS
+) -> tuple[list[Observations], list[str]]:
     """Return the classes that the device has a peak for and that hold enough points, and why others were skipped."""
     kept, skipped = [], []
     bound = accelerator.with_calibration("ideal")
     for one in observe(rows):
-        if len(one) < MIN_POINTS:
-            skipped.append(f"{one.name}: {len(one)} points, fewer than {MIN_POINTS}")
+        if len(one) < least:
+            skipped.append(f"{one.name}: {len(one)} points, fewer than the {least} that a fit needs")
             continue
         try:
             cost = costs(bound, one)
@@ -246,16 +261,23 @@ def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Obse
     return [*latent, *held]
 
 
-def fit_laws(accelerator: Accelerator, observed: Sequence[Observations]) -> tuple[Accelerator, list[Constant]]:
+def fit_laws(
+    accelerator: Accelerator,
+    observed: Sequence[Observations],
+    *,
+    prior: Calibration | None = None,
+    kernel_library: str = "torch",
+) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn, whole steps last; return the device under all fitted constants."""
-    fitted = starting(accelerator, observed)
+    fitted = starting(accelerator, observed, prior)
     constants: list[Constant] = []
+    held = _held(accelerator, kernel_library, observed)
     for members, prefixes in _laws(observed):
-        result = fit(with_own_law(fitted, members), members, prefixes)
+        result = fit(with_own_law(fitted, members), members, prefixes, fixed=held, prior=prior)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     steps = [one for one in observed if isinstance(one, StepObservations)]
     if steps:
-        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps))
+        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps), prior=prior)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     return fitted, constants
 
@@ -264,6 +286,7 @@ def calibrate(
     accelerator: Accelerator,
     source: Source,
     *,
+    prior: Calibration | None = None,
     progress: Progress | None = None,
     cross_validate: bool = True,
     collectives: Calibration | None = None,
@@ -277,6 +300,9 @@ def calibrate(
         The device that was measured; its own calibration plays no part.
     source
         Measured rows and where they come from.
+    prior
+        A calibration of the same device or of its family: where points are few, constants stay near it. Without it the
+        fit starts from assumed constants and the points decide alone.
     progress
         Called with a line of text before each class.
     cross_validate
@@ -297,19 +323,21 @@ def calibrate(
         The files hold no class that can be fitted.
     """
     tell = progress or (lambda _text: None)
-    observed, skipped = readable(accelerator, source.rows)
+    observed, skipped = readable(accelerator, source.rows, MIN_POINTS_WITH_PRIOR if prior else MIN_POINTS)
     if not observed:
-        raise SpecError("measurements", "; ".join(skipped) or "empty", f"must hold points of {', '.join(CLASSES)}")
-    fitted = starting(accelerator, observed)
+        rule = f"must hold enough points of one of {', '.join(CLASSES)}: `roofsim validate --resume` measures more"
+        raise SpecError("measurements", "; ".join(skipped) or "no operation was measured", rule)
+    fitted = starting(accelerator, observed, prior)
     constants: list[Constant] = []
     held = _held(accelerator, source.kernel_library, observed)
     judged: list[_Judged] = []
     for members, prefixes in _laws(observed):
         tell(f"fitting {', '.join(one.name for one in members)}: {sum(map(len, members))} points")
-        law = fit(with_own_law(fitted, members), members, prefixes, fixed=held, starts=starts)
+        own = with_own_law(fitted, members)
+        law = fit(own, members, prefixes, fixed=held, starts=starts, prior=prior)
         fitted, constants = law.accelerator, [*constants, *law.constants]
         if cross_validate:
-            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held)
+            residuals, folds = unseen_residuals(fitted, members, prefixes, fixed=held, prior=prior)
         else:
             split = np.cumsum([len(one) for one in members])[:-1]
             residuals = np.split(law.residuals, split)
@@ -318,22 +346,24 @@ def calibrate(
     results = _results(fitted, judged)
     tree = _tree(accelerator, fitted, source, results)
     borrowed = _take_collectives(tree, collectives) if collectives is not None else {}
-    steps, lost_steps = _steps(accelerator, source.rows)
+    steps, lost_steps = readable_steps(accelerator, source.rows)
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
         held = _held_steps(fitted, steps)
-        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held)
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held, prior=prior)
         constants += law.constants
         for constant in law.constants:
             _set(tree, constant.path, constant.value)
-        sustained = fit_sustained(law.accelerator, steps)
+        sustained = fit_sustained(law.accelerator, steps, prior)
         if sustained is not None:
             constants.append(sustained)
             _set(tree, sustained.path, sustained.value)
         if tree.get("power") is not None:
             tree["power"] = power_of_steps(_load(accelerator, tree), steps) or tree["power"]
         models = len(np.unique(np.concatenate([one.groups for one in steps])))
-        residuals, folds = unseen_residuals(law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models)
+        residuals, folds = unseen_residuals(
+            law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models, prior=prior
+        )
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
         joins = [join(accelerator, tree, *each) for each in zip(steps, unseen, folds, strict=True)]
         for made, _ in joins:
@@ -341,7 +371,7 @@ def calibrate(
         stepped = _load(accelerator, tree)
         for one, unseen_s, (_, inside) in zip(steps, unseen, joins, strict=True):
             results.append(_scored(one, costs(stepped, one), unseen_s, {}, inside))
-    calibration = _finish(accelerator, tree, source, results, borrowed)
+    calibration = _finish(accelerator, tree, source, results, borrowed, prior)
     return Profile(
         calibration,
         accelerator.with_calibration(calibration),
@@ -359,18 +389,25 @@ def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> 
     return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
 
 
-def fit_sustained(accelerator: Accelerator, steps: Sequence[StepObservations]) -> Constant | None:
-    """Fit the compute rate of unbroken load, all else as in short runs; None where no such load was measured."""
+def fit_sustained(
+    accelerator: Accelerator, steps: Sequence[StepObservations], prior: Calibration | None = None
+) -> Constant | None:
+    """Fit the compute rate of unbroken load, all else as in short runs; None where no such load determines it."""
     loaded = [held for held in (one.under_load() for one in steps) if len(held)]
     if not loaded:
         return None
     at_limit = accelerator.with_calibration(accelerator.calibration.sustained())
-    (rate,) = fit(at_limit, loaded, ["step.compute_rate"]).constants
+    known = None if prior is None else prior.sustained()
+    (rate,) = fit(at_limit, loaded, ["step.compute_rate"], prior=known).constants
+    if rate.basis in ("loose", "start"):
+        return None
     most = next(c["value"] for c in accelerator.calibration.constants() if c["path"] == "step.compute_rate")
     return replace(rate, path=SUSTAINED, value=min(rate.value, most), meaning="compute rate of unbroken load")
 
 
-def _steps(accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]) -> tuple[list[StepObservations], list[str]]:
+def readable_steps(
+    accelerator: Accelerator, rows: Iterable[Mapping[str, Any]]
+) -> tuple[list[StepObservations], list[str]]:
     """Return the whole steps worth fitting: at least two models, of formats that the device has."""
     bound = accelerator.with_calibration("ideal")
     kept: list[StepObservations] = []
@@ -496,13 +533,20 @@ def _finish(
     source: Source,
     results: Sequence[ClassResult],
     borrowed: Mapping[str, Any],
+    prior: Calibration | None,
 ) -> Calibration:
     """Add the provenance."""
     measured = {result.observed.family for result in results} | ({"collective"} if borrowed else set())
-    taken = "collectives: NCCL as published kernel tables have it" if borrowed else ""
     classes = {**{name: (name,) for name in CLASSES[:4]}, **BY_DTYPE, **POOLED}
-    assumed = [name for name, families in classes.items() if not measured.intersection(families)]
-    note = f"assumed, not measured: {', '.join(assumed)}" if assumed else ""
+    others = [name for name, families in classes.items() if not measured.intersection(families)]
+    notes = [source.note]
+    if borrowed:
+        notes.append("collectives: NCCL as published kernel tables have it")
+    if others:
+        origin = "assumed" if prior is None else f"taken from {prior.name}"
+        notes.append(f"{origin}, not measured: {', '.join(others)}")
+    if prior is not None:
+        notes.append(f"where points are few, constants lean on {prior.name}")
     provenance = {
         "basis": "measured",
         "device": accelerator.name,
@@ -513,7 +557,7 @@ def _finish(
         "date": source.date,
         "num_points": sum(len(result.observed) for result in results),
         "errors": {**{result.name: _errors(result) for result in results}, **borrowed},
-        "note": "; ".join(part for part in (source.note, taken, note) if part),
+        "note": "; ".join(part for part in notes if part),
     }
     return Calibration.load(_rounded({**tree, "provenance": provenance}))
 

@@ -15,14 +15,24 @@ from roofsim.cli.display import Column, number, print_json, print_table, signifi
 from roofsim.errors import SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from roofsim.calibrate import Profile
+    from roofsim.calibrate import LeftOut, Profile
 
-MOST_LISTED = 10
+MOST_LISTED = 4
 TABLE_STARTS = 2
 """Tables hold so many classes that each further start costs minutes."""
 UNITS = {"s": (1e6, "us")}
+BASIS = {
+    "fitted": "{error}",
+    "borrowed": "borrowed: few points",
+    "start": "unchanged: no point",
+    "limit": "at its limit",
+    "loose": "{error}, loose",
+}
+"""What stands beside a constant, by what it rests on."""
 
 
 def calibrate(
@@ -44,6 +54,13 @@ def calibrate(
             help="Take the collective library's constants from this calibration: files of one device have none.",
         ),
     ] = None,
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="Calibration to stay near where points are few: a name or file, auto (the one the accelerator has, "
+            "if it is of the same kernel library) or none."
+        ),
+    ] = "auto",
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Calibration file to write (.json).", rich_help_panel=shared.OUTPUT),
@@ -53,10 +70,12 @@ def calibrate(
     """Fit the laws' constants to measurements; write a calibration with its errors and provenance.
 
     Shapes are left out in turn: `unseen` is the error on shapes that the fit did not see, beside the bare roofline's.
+
+    Exit codes: 0 fitted; 2 an input was refused, such as a file that lacks the points a fit needs; 130 interrupted.
     """
     # scipy is an optional extra: only this command needs it.
     from roofsim.calibrate import calibrate as fit_calibration
-    from roofsim.calibrate import measured_device, read_files, read_kernel_tables
+    from roofsim.calibrate import known_before, measured_device, read_files, read_kernel_tables
     from roofsim.calibrate.fit import STARTS
 
     if output is not None and not (output.endswith(".json") and Path(output).parent.is_dir()):
@@ -71,8 +90,13 @@ def calibrate(
         source, header = read_files(files)
         accelerator, starts = measured_device(header, device, source.rows), STARTS
     links = None if collectives is None else Calibration.load(collectives)
-    progress = None if as_json else complain_softly
-    profile = fit_calibration(accelerator, source, progress=progress, collectives=links, starts=starts)
+    known = known_before(accelerator, source.kernel_library) if prior == "auto" else None
+    if prior not in ("auto", "none"):
+        known = Calibration.load(prior)
+    tell = None if as_json else complain_softly
+    if known is not None and tell is not None:
+        tell(f"where points are few, constants stay near those of {known.name}")
+    profile = fit_calibration(accelerator, source, prior=known, progress=tell, collectives=links, starts=starts)
     if output is not None:
         Path(output).write_text(profile.calibration.to_json() + "\n", encoding="utf-8")
     if as_json:
@@ -94,28 +118,45 @@ def _show(console: Console, profile: Profile) -> None:
     rows = []
     for constant in profile.constants:
         factor, unit = UNITS.get(constant.unit, (1.0, constant.unit))
-        error = "not determined" if constant.error == float("inf") else f"± {significant(factor * constant.error, 2)}"
+        own = "" if constant.error == float("inf") else f"± {significant(factor * constant.error, 2)}"
+        error = BASIS[constant.basis].format(error=own).strip(", ")
         # The unit stands with the value: a narrow terminal drops columns, and these names end in the base unit.
         rows.append([constant.path, f"{significant(factor * constant.value, 4)} {unit}", error, constant.meaning])
     heads = [Column("constant"), number("value"), Column("fit error"), Column("meaning", 1, folds=True)]
     print_table(console, heads, rows)
     console.print()
     show_errors(console, profile)
-    lost = profile.left_out
     for text in profile.skipped:
         console.print(Text(f"Skipped {text}."))
-    if lost:
-        console.print(Text(f"{len(lost)} points left out of fit and score:"))
-    for one in lost[:MOST_LISTED]:
-        times = (
-            f": {1e6 * one.measured_s:.2f} us, bound {1e6 * one.ideal_s:.2f} us"
-            if one.measured_s and one.ideal_s
-            else ""
-        )
-        shape = " ".join(f"{k}={v}" for k, v in one.params.items() if isinstance(v, int | str) and k != "point_id")
-        console.print(Text(f"  {one.family} {shape[:90]}{times}: {one.reason}"))
-    if len(lost) > MOST_LISTED:
-        console.print(Text(f"  and {len(lost) - MOST_LISTED} more."))
+    for line in left_out_lines(profile.left_out):
+        console.print(Text(line))
+
+
+def left_out_lines(lost: Sequence[LeftOut]) -> list[str]:
+    """Say in words which measured points no fit and no score uses: by reason, a few examples each."""
+    if not lost:
+        return []
+    reasons: dict[tuple[str, str], list[LeftOut]] = {}
+    for one in lost:
+        reasons.setdefault((one.family, one.reason), []).append(one)
+    lines = [f"{len(lost)} measured points took no part in fit and score:"]
+    for (family, reason), members in reasons.items():
+        lines.append(f"  {len(members)} of {family.replace('_', ' ')}: {reason}")
+        lines += [f"    {_sizes(one)}" for one in members[:MOST_LISTED]]
+        if len(members) > MOST_LISTED:
+            lines.append(f"    and {len(members) - MOST_LISTED} more")
+    return lines
+
+
+def _sizes(one: LeftOut) -> str:
+    """Return the shape of a point, and its time beside the bound's where both are known."""
+    from roofsim.calibrate.observations import COLUMNS
+
+    names = ["dtype", "op", *COLUMNS.get(one.family, ()), "rows", "width"]
+    words = [f"{name}={one.params[name]}" for name in names if one.params.get(name) is not None]
+    if one.measured_s and one.ideal_s:
+        words.append(f"took {1e6 * one.measured_s:.2f} us, at least {1e6 * one.ideal_s:.2f} us by the bare roofline")
+    return " ".join(words)
 
 
 def show_errors(console: Console, profile: Profile) -> None:

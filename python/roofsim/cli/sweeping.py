@@ -192,7 +192,7 @@ def sweep(
             objectives = shared.words(pareto or [])
             found = space.pareto(objectives, where=where or (), progress=tick, num_threads=num_threads)
             results = objectives
-    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json, results)
+    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json, results, unranked=found.report)
 
 
 def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[str]:
@@ -273,16 +273,26 @@ def _reduced(
     as_json: bool,
     results: Names | None = None,
     unit: str = "rows",
+    unranked: roofsim.SearchReport | None = None,
 ) -> None:
+    left_out = unranked.num_unranked if unranked is not None else 0
+    why = f"{left_out:,} configurations could not be ranked: {unranked.unranked}." if left_out and unranked else ""
     if output is not None:
         write(output, {name: [row[name] for row in found] for name in (found[0] if found else names)})
         _written(output, len(found))
+        if why:
+            Console(stderr=True, highlight=False).print(Text(why))
     elif as_json:
-        print_json({"num_configurations": space.num_configurations, "rows": found})
+        answer: dict[str, Any] = {"num_configurations": space.num_configurations, "rows": found}
+        if unranked is not None:
+            answer |= {"num_unranked": left_out, "unranked": unranked.unranked}
+        print_json(answer)
     else:
         console = stdout()
         if not found:
             console.print(Text(f"None of {space.num_configurations:,} configurations passes."))
+            if why:
+                console.print(Text(why))
             return
         shown = found[:rows]
         _print(console, names, [[row[name] for name in names] for row in shown], results)
@@ -291,6 +301,8 @@ def _reduced(
         if unit != "rows":
             of = f"{len(found):,} {unit} of {space.num_configurations:,} configurations"
         console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
+        if why:
+            console.print(Text(why))
 
 
 def _print(console: Console, names: Names, rows: list[list[Any]], results: Names | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ def write(output: str, columns: Mapping[str, Sequence[Any] | np.ma.MaskedArray[A
     """Write columns of equal length.
 
     In CSV a null is an empty field. In npz a column with nulls brings a second array, ``NAME.null``, true where it is.
+    The file appears when it is whole: until then, and where writing stops, what stood under the name stays.
 
     Raises
     ------
@@ -47,25 +49,28 @@ def write(output: str, columns: Mapping[str, Sequence[Any] | np.ma.MaskedArray[A
         The file cannot be written.
     """
     arrays = {name: np.ma.asarray(values) for name, values in columns.items()}
+    path = Path(output).resolve()  # what a link names is replaced, not the link
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if output.lower().endswith(".npz"):
-            _write_npz(output, arrays)
-        else:
-            _write_csv(output, arrays)
+        try:
+            (_write_npz if path.suffix.lower() == ".npz" else _write_csv)(beside, arrays)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise SpecError("output", output, f"cannot be written: {error.strerror}") from error
 
 
-def _write_npz(output: str, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
+def _write_npz(path: Path, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
     plain: dict[str, Any] = {name: array.data for name, array in arrays.items()}
     plain |= {f"{name}.null": array.mask for name, array in arrays.items() if np.any(array.mask)}
-    with Path(output).open("wb") as file:
+    with path.open("wb") as file:
         np.savez(file, **plain)
 
 
-def _write_csv(output: str, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
+def _write_csv(path: Path, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
     num_rows = min((len(array) for array in arrays.values()), default=0)
-    with Path(output).open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(arrays)
         for start in range(0, num_rows, CHUNK_ROWS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.text import Text
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 POINTS = "What to measure"
 UNAVAILABLE = 3
 """Exit status of the harness on a machine that cannot measure."""
+INTERRUPTED = 130
+"""Exit status after an interruption, of the harness as of this command."""
 
 
 def validate(
@@ -69,6 +71,9 @@ def validate(
     """Measure kernels and steps on this machine and set them beside the prediction.
 
     The file it writes is what `roofsim calibrate` fits to and `roofsim report` judges by.
+
+    Exit codes: 0 measured and compared, or out of its time budget; 2 an input was refused, the machine cannot measure,
+    or too little was measured to compare; 130 interrupted: what was measured is in the file, and --resume goes on.
     """
     from roofsim.report import compare
 
@@ -122,6 +127,7 @@ def _measure(
     points: list[Point] | None,
 ) -> None:
     from roofsim.validate import measure
+    from roofsim.validate.command import wait_interrupted
 
     if backend not in ("cuda", "cpu"):
         raise SpecError("backend", backend, "must be cuda or cpu")
@@ -136,7 +142,13 @@ def _measure(
         options += ["--quick"] if quick else []
         options += ["--resume"] if resume else []
         options += [] if budget_seconds is None else ["--budget-seconds", str(budget_seconds)]
-        code = subprocess.run([sys.executable, "-m", "roofsim.validate", *options], check=False).returncode  # noqa: S603
+        process = subprocess.Popen([sys.executable, "-m", "roofsim.validate", *options])  # noqa: S603
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            code = wait_interrupted(process)
+        if code == INTERRUPTED:
+            _leave_interrupted(output)
         if code == UNAVAILABLE:
             raise ValidationUnavailableError(
                 "backend", backend, "needs torch and one NVIDIA device (see above); --backend cpu runs anywhere"
@@ -145,7 +157,7 @@ def _measure(
             raise RoofsimError("backend", backend, f"the measuring process ended with status {code}")
         return
     try:
-        measure(
+        summary = measure(
             output, backend=backend, families=families, seed=seed, quick=quick, budget_seconds=budget_seconds,
             resume=resume, points=points, progress=_progress(),
         )  # fmt: skip
@@ -153,6 +165,16 @@ def _measure(
         if isinstance(error, RoofsimError):
             raise
         raise SpecError("families", ",".join(families or []), str(error)) from error
+    if summary["reason"] == "interrupted":
+        _leave_interrupted(output)
+    if summary["reason"] == "budget":
+        left = summary["planned"] - summary["skipped"] - summary["measured"]
+        complain_softly(f"out of time with {left:,} points to go: --resume measures them")
+
+
+def _leave_interrupted(output: str) -> NoReturn:
+    complain_softly(f"interrupted: what was measured is in {output}, and the same command with --resume goes on")
+    raise typer.Exit(INTERRUPTED)
 
 
 def _progress() -> Any:

@@ -6,17 +6,26 @@ fitted to a quick run.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roofsim.calibrate.predict import costs
-from roofsim.calibrate.profile import Profile, Source, calibrate, fit_laws
+from roofsim.calibrate.prior import relative
+from roofsim.calibrate.profile import (
+    MIN_POINTS_WITH_PRIOR,
+    Profile,
+    Source,
+    calibrate,
+    fit_laws,
+    readable,
+    readable_steps,
+)
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import STEP_CLASSES
 from roofsim.report.load import UnderLoad, under_load
+from roofsim.validate.plan_quick import quick_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +34,10 @@ if TYPE_CHECKING:
 
     from roofsim import Accelerator
     from roofsim.calibrate.observations import LeftOut, Observations
+    from roofsim.validate import Point
 
-__all__ = ["ClassAccuracy", "DeviceAccuracy", "Part", "accuracy"]
+__all__ = ["ClassAccuracy", "DeviceAccuracy", "Part", "accuracy", "fitted_scores", "quick_scores"]
 
-QUICK_SHARE = 0.12
-"""Share of the points that a quick run measures."""
 WORST = 3
 
 
@@ -73,7 +81,8 @@ class ClassAccuracy:
     transfer
         Of another device's constants on this device's datasheet; None where there is no such device.
     quick
-        Of a fit to an eighth of the points, on the others.
+        Of a fit to the points and kernels of a quick run, leaning on another device's calibration, on the other points;
+        None where the rows are not those of a built-in plan.
     full
         Of the whole fit on those same others.
     """
@@ -96,6 +105,8 @@ class DeviceAccuracy:
 
     Attributes
     ----------
+    transfer_from, quick_prior
+        Devices whose calibrations were tried on this one's datasheet, and leant on by the quick fit.
     points
         Per class: intensity (FLOP/byte), measured and predicted seconds, FLOPs and bytes, for pictures.
     """
@@ -108,6 +119,7 @@ class DeviceAccuracy:
     left_out: list[LeftOut]
     profile: Profile
     transfer_from: str | None = None
+    quick_prior: str | None = None
     power: Mapping[str, float] | None = None
     under_load: list[UnderLoad] = field(default_factory=list)
     points: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
@@ -134,20 +146,60 @@ def _shape(observed: Observations, index: int) -> str:
     return f"{observed.groups[index]} {sizes}" if observed.family in STEP_CLASSES else sizes
 
 
-def _quick_choice(observed: Observations) -> NDArray[np.bool_]:
-    """Choose the points of a quick run: spread evenly over the groups, drawn with a fixed seed."""
-    rng = random.Random(observed.name)  # noqa: S311 - sampling shapes, not secrets
-    members = [np.flatnonzero(observed.groups == group).tolist() for group in np.unique(observed.groups)]
-    for each in members:
-        rng.shuffle(each)
-    rng.shuffle(members)
-    wanted, chosen = max(20, round(QUICK_SHARE * len(observed))), np.zeros(len(observed), bool)
-    while wanted and any(members):
-        for each in members:
-            if each and wanted:
-                chosen[each.pop()] = True
-                wanted -= 1
-    return chosen
+def quick_scores(
+    accelerator: Accelerator, rows: Sequence[Mapping[str, Any]], points: Sequence[Point], prior: Accelerator | None
+) -> dict[str, tuple[Score, Score]]:
+    """Fit what a quick run would have measured; score it and the accelerator's own calibration on all other points.
+
+    Parameters
+    ----------
+    accelerator
+        The device, under the calibration that a whole run gave.
+    rows
+        Rows of the whole run.
+    points
+        The points of a quick run.
+    prior
+        Device whose calibration the quick fit leans on; its own would be known already.
+
+    Returns
+    -------
+    dict
+        Class to (quick, whole).
+    """
+    chosen = {point.point_id for point in points}
+    return fitted_scores(
+        accelerator, quick_rows(rows, points), [row for row in rows if row["point_id"] not in chosen], prior
+    )
+
+
+def fitted_scores(
+    accelerator: Accelerator,
+    few: Sequence[Mapping[str, Any]],
+    rest: Sequence[Mapping[str, Any]],
+    prior: Accelerator | None,
+) -> dict[str, tuple[Score, Score]]:
+    """Fit a few rows and score the fit, and the accelerator's own calibration, on the rest, class by class."""
+    known = None if prior is None else prior.calibration
+    seen = _observed(accelerator, few)
+    if not seen:
+        return {}
+    quick, _ = fit_laws(accelerator, seen, prior=known)
+    names = {one.name for one in seen}
+    return {
+        one.name: (
+            score(costs(quick, one)["time_s"], one.measured_s),
+            score(costs(accelerator, one)["time_s"], one.measured_s),
+        )
+        for one in _observed(accelerator, rest)
+        if one.name in names
+    }
+
+
+def _observed(accelerator: Accelerator, rows: Sequence[Mapping[str, Any]]) -> list[Observations]:
+    singles, _ = readable(accelerator, rows, MIN_POINTS_WITH_PRIOR)
+    steps, _ = readable_steps(accelerator, rows)
+    return [*singles, *steps]
 
 
 def accuracy(
@@ -155,6 +207,7 @@ def accuracy(
     source: Source,
     *,
     transfer: Accelerator | None = None,
+    quick_points: Sequence[Point] = (),
     progress: Callable[[str], object] | None = None,
 ) -> DeviceAccuracy:
     """Compare predictions with measurements of one device.
@@ -167,6 +220,8 @@ def accuracy(
         Measured rows.
     transfer
         A device whose calibration is tried on this one's datasheet.
+    quick_points
+        What a quick run measures of these rows.
     progress
         Called with a line of text now and then.
 
@@ -180,14 +235,15 @@ def accuracy(
     links = accelerator.calibration if linked else None
     profile = calibrate(accelerator, source, progress=progress, collectives=links)
     observed = [result.observed for result in profile.results]
-    chosen = [_quick_choice(one) for one in observed]
     if progress is not None:
         progress("fitting the points of a quick run")
-    quick, _ = fit_laws(accelerator, [one.take(mask) for one, mask in zip(observed, chosen, strict=True)])
+    prior = relative(accelerator, source.kernel_library)
+    quick = quick_scores(accelerator, source.rows, quick_points, prior)
     moved = None if transfer is None else accelerator.with_calibration(transfer.calibration)
     classes, points = [], {}
-    for result, mask in zip(profile.results, chosen, strict=True):
-        one, rest = result.observed, ~mask
+    for result in profile.results:
+        one = result.observed
+        few, whole = quick.get(one.name, (None, None))
         cost = costs(accelerator, one)
         moved_s = None
         if moved is not None and (one.family != "gemm" or f"gemm.{one.dtype}" in _law_names(moved)):
@@ -201,8 +257,8 @@ def accuracy(
                 result.unseen,
                 result.coverage,
                 None if moved_s is None else score(moved_s, one.measured_s),
-                score(costs(quick, one)["time_s"][rest], one.measured_s[rest]),
-                score(cost["time_s"][rest], one.measured_s[rest]),
+                few,
+                whole,
                 [
                     Part(
                         name,
@@ -236,6 +292,7 @@ def accuracy(
         profile.left_out,
         profile,
         None if transfer is None else transfer.name,
+        None if prior is None or not quick else prior.name,
         profile.calibration.power,
         under_load(accelerator, observed),
         points,

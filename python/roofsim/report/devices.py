@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from roofsim.calibrate.files import measured_device, read_files
 from roofsim.errors import SpecError
 from roofsim.report.accuracy import DeviceAccuracy, accuracy
+from roofsim.validate import Point, build_plan
 from roofsim.validate.record import load_measurements
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from roofsim import Accelerator
 
@@ -49,9 +50,18 @@ def device_accuracies(
         source, header = read_files(own)
         accelerator = measured_device(header, device, source.rows)
         lender = lenders.get(accelerator.family)
-        found.append(accuracy(accelerator, source, transfer=lender, progress=progress))
+        quick = _quick_plan(header)
+        found.append(accuracy(accelerator, source, transfer=lender, quick_points=quick, progress=progress))
         lenders.setdefault(accelerator.family, accelerator)
     return found
+
+
+def _quick_plan(header: Mapping[str, Any]) -> list[Point]:
+    """Return the points of a quick run of the same seed on the device of a header; none for another backend's."""
+    if header.get("backend") != "cuda":
+        return []
+    memory = float(header.get("memory_bytes") or 80e9)
+    return build_plan("cuda", seed=int(header.get("seed") or 0), quick=True, memory_bytes=memory)
 
 
 def _device(path: str | os.PathLike[str]) -> str:

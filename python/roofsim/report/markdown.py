@@ -25,8 +25,9 @@ of the bare roofline on the same points.
 - **fitted**: the calibration in the box on all points, its own included.
 - **in the bars**: share of unseen points inside error bars made without their fold; 80% is stated.
 - **transfer**: constants fitted on another device alone, on this device's datasheet.
-- **quick**: fitted to an eighth of the points, as a quick run measures, and scored on the rest; beside it the whole fit
-  on that rest.
+- **quick**: fitted to the points and kernels that a quick run measures, taken from the whole run, where they are few
+  leaning on the constants of the other device, never on the device's own; scored on all other points, beside the whole
+  fit on those (which saw them).
 
 Steps are whole decode and prefill steps of models with random weights and uniform routing, replayed as one graph in
 short bursts. With a model's steps left out, the constants of single operations stay as fitted.
@@ -83,7 +84,8 @@ def _parts(device: DeviceAccuracy) -> list[str]:
 
 
 def _others(device: DeviceAccuracy) -> list[str]:
-    heads = ["class", "quick", "whole fit, same points"]
+    leaning = "" if device.quick_prior is None else f", leaning on {device.quick_prior}"
+    heads = ["class", f"quick{leaning}", "whole fit, same points"]
     if device.transfer_from is not None:
         heads.append(f"transfer from {device.transfer_from}")
     rows = []

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
 
     from .points import Point
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "main", "wait_interrupted"]
 
 WORKER = "ROOFSIM_VALIDATE_WORKER"
 DEADLINE = "ROOFSIM_VALIDATE_DEADLINE"
 LOST = 75  # exit status of a worker whose device no longer answers
+INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 HANG_SECONDS = 90.0
+SAVE_SECONDS = 30.0  # in which an interrupted worker ends its point and closes its file
+FORWARD_SECONDS = 3.0
 MAX_RESTARTS = 8
+COMPILED = {"decode_attention", "prefill_attention", "elementwise", "grouped_gemm", "step"}
+"""Families whose kernels Triton compiles."""
 
 
 def _say(text: str) -> None:
@@ -47,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a run of about a minute")
     parser.add_argument("--resume", action="store_true", help="skip points that the file holds")
     parser.add_argument("--list", action="store_true", help="print the planned points and stop")
+    parser.add_argument("--compile-ahead", help=argparse.SUPPRESS)  # "1/8": this program as a compiling helper
     parser.add_argument("--no-supervise", action="store_true", help="measure in this very process")
     return parser
 
@@ -88,6 +95,8 @@ def _work(options: argparse.Namespace, families: list[str] | None) -> int:
         _say(f"unavailable: {error}")
         return 3
     _say(json.dumps(summary, default=str))
+    if summary["reason"] == "interrupted":
+        return INTERRUPTED
     return 0 if summary["alive"] else LOST
 
 
@@ -101,9 +110,27 @@ def _wait(process: subprocess.Popen[bytes], marker: Path) -> int:
                 if time.time() - marker.stat().st_mtime > HANG_SECONDS:
                     process.kill()
         except KeyboardInterrupt:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(timeout=30.0)
-            process.kill()
+            return wait_interrupted(process)
+
+
+def wait_interrupted(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process to save what it has after an interruption, which a terminal sends to both; pass it on if not.
+
+    Returns 130 whatever the process says: the run is not complete.
+    """
+    for seconds in (FORWARD_SECONDS, SAVE_SECONDS):
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.wait(timeout=seconds)
+            return INTERRUPTED
+        process.send_signal(signal.SIGINT)
+    process.kill()
+    return INTERRUPTED
+
+
+def _interrupt_once(_signal: int, _frame: object) -> None:
+    """Interrupt, and let nothing interrupt the saving."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _record_crash(options: argparse.Namespace, points: Sequence[Point], code: int) -> None:
@@ -127,7 +154,9 @@ def _known_points(options: argparse.Namespace, families: list[str] | None) -> li
     """Return every point that a worker may have had in hand, whatever memory its device has."""
     points: list[Point] = []
     for memory in _memory_sizes(options.output):
-        points += build_plan(options.backend, families, seed=options.seed, quick=options.quick, memory_bytes=memory)
+        points += build_plan(
+            options.backend, families, seed=options.seed, quick=options.quick, memory_bytes=memory, num_devices=8
+        )
     return points
 
 
@@ -147,7 +176,40 @@ def _paths(output: str) -> tuple[Path, Path]:
     return path, path.with_suffix("") if path.suffix == ".gz" else path
 
 
+def _compile_ahead(options: argparse.Namespace, families: list[str] | None) -> int:
+    """Compile a share of the kernels that the run will launch."""
+    from .cuda.ahead import compile_ahead
+
+    index, count = map(int, options.compile_ahead.split("/"))
+    compile_ahead(_plan(options, families), index, count, quick=options.quick)
+    return 0
+
+
+def _start_ahead(options: argparse.Namespace, families: list[str] | None) -> list[subprocess.Popen[bytes]]:
+    """Start the compiling helpers of a run that launches Triton kernels; they need torch, as the run does."""
+    from importlib.util import find_spec
+
+    from .cuda.ahead import start_ahead
+
+    if find_spec("triton") is None or (families and not COMPILED & set(families)):
+        return []
+    chosen = ["--backend", "cuda", "--seed", str(options.seed)]
+    chosen += ["--families", ",".join(families)] if families else []
+    return start_ahead([*chosen, "--quick"] if options.quick else chosen)
+
+
 def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
+    """Measure in workers, with helpers that compile ahead."""
+    from .cuda.ahead import stop_ahead
+
+    helpers = _start_ahead(options, families)
+    try:
+        return _run_workers(options, families)
+    finally:
+        stop_ahead(helpers)
+
+
+def _run_workers(options: argparse.Namespace, families: list[str] | None) -> int:
     """Run workers until one ends well; each restart resumes the file and skips the point that broke the last."""
     _marker(options.output).unlink(missing_ok=True)
     environment = {**os.environ, WORKER: "1"}
@@ -158,7 +220,7 @@ def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
     for attempt in range(MAX_RESTARTS):
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - this very program, its own arguments
         code = _wait(process, _marker(options.output))
-        if code in (0, 2, 3):
+        if code in (0, 2, 3, INTERRUPTED):
             return code
         _say(f"worker {attempt} ended with status {code}")
         _record_crash(options, _known_points(options, families), code)
@@ -169,12 +231,22 @@ def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and measure; return the exit status (0 done, 3 unavailable)."""
+    """Parse the command line and measure.
+
+    Returns the exit status: 0 done or out of budget; 2 refused; 3 the machine cannot measure; 130 interrupted, with
+    everything measured so far in the file and `--resume` to go on. Any other is that of a worker that could not be
+    replaced.
+    """
     options = _parser().parse_args(arguments)
+    if arguments is None:
+        signal.signal(signal.SIGINT, _interrupt_once)
     families = [name.strip() for name in options.families.split(",")] if options.families else None
-    if not (options.list or options.resume or WORKER in os.environ) and any(map(Path.exists, _paths(options.output))):
+    fresh = not (options.list or options.resume or options.compile_ahead)
+    if fresh and WORKER not in os.environ and any(map(Path.exists, _paths(options.output))):
         _say(f"output = {options.output}: holds measurements: resume it or name another file")
         return 2
+    if options.compile_ahead:
+        return _compile_ahead(options, families)
     if options.list:
         for point in _plan(options, families):
             sys.stdout.write(json.dumps({"family": point.family, **point.params, **point.labels}) + "\n")

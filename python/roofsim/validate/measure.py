@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["measure", "open_backend"]
 
 
-def open_backend(name: str, *, seed: int = 0) -> Backend:
-    """Return the named backend, ready to measure.
+def open_backend(name: str, *, seed: int = 0, quick: bool = False) -> Backend:
+    """Return the named backend, ready to measure; a quick one leaves out kernels that hardly ever win.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def open_backend(name: str, *, seed: int = 0) -> Backend:
     if name == "cuda":
         from .cuda import CudaBackend
 
-        return CudaBackend(seed=seed)
+        return CudaBackend(seed=seed, quick=quick)
     raise ValueError(f"backend = {name!r}: must be 'cuda' or 'cpu'")
 
 
@@ -90,11 +90,12 @@ def measure(
         The machine lacks what the backend needs.
     """
     began = time.monotonic()
-    engine = open_backend(backend, seed=seed)
+    engine = open_backend(backend, seed=seed, quick=quick)
     header = dict(engine.describe())
     if points is None:
         memory = float(header.get("memory_bytes") or 80e9)
-        points = build_plan(backend, families, seed=seed, quick=quick, memory_bytes=memory)
+        devices = int(header.get("num_devices") or 1)
+        points = build_plan(backend, families, seed=seed, quick=quick, memory_bytes=memory, num_devices=devices)
     file = MeasurementFile(output, resume=resume)
     extra = {"seed": seed, "quick": quick, "planned_points": len(points), "python": platform.python_version()}
     deadline = None if budget_seconds is None else began + budget_seconds

@@ -6,8 +6,10 @@ import random
 from typing import TYPE_CHECKING
 
 from .plan_attention import decode_points, prefill_points
+from .plan_collective import visible_collective_points
 from .plan_gemm import gemm_points
 from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
+from .plan_quick import quick_points
 from .plan_small import elementwise_points, system_points
 from .plan_step import step_points
 from .points import Point, interleave, thin, unique
@@ -25,21 +27,26 @@ CUDA_FAMILIES = (
     "elementwise",
     "grouped_gemm",
     "step",
+    "collective",
 )
-CPU_FAMILIES = CUDA_FAMILIES
-QUICK_SCALE = 0.12
+CPU_FAMILIES = CUDA_FAMILIES[:-1]
+CPU_QUICK_SCALE = 0.12
+ROOFLINE_BYTES = 64 << 20
+FIRST_GEMMS = 24
+"""As many points of a class as a fit needs."""
 
 
-def _cuda_family(family: str, rng: random.Random, scale: float, memory_bytes: float) -> list[Point]:
+def _cuda_family(family: str, rng: random.Random, memory_bytes: float, num_devices: int) -> list[Point]:
     kv_bytes = min(16e9, 0.12 * memory_bytes)
     makers: dict[str, Callable[[], list[Point]]] = {
-        "system": lambda: system_points(cuda=True, quick=scale < 1),
-        "gemm": lambda: gemm_points(rng, scale=scale),
-        "decode_attention": lambda: decode_points(rng, count=round(400 * scale), max_kv_bytes=kv_bytes),
-        "prefill_attention": lambda: prefill_points(rng, count=round(300 * scale), max_kv_bytes=kv_bytes),
-        "elementwise": lambda: elementwise_points(rng, count=round(240 * scale)),
-        "grouped_gemm": lambda: grouped_gemm_points(rng, scale=scale),
-        "step": lambda: step_points(memory_bytes, quick=scale < 1),
+        "system": lambda: system_points(cuda=True),
+        "gemm": lambda: gemm_points(rng),
+        "decode_attention": lambda: decode_points(rng, count=400, max_kv_bytes=kv_bytes),
+        "prefill_attention": lambda: prefill_points(rng, count=300, max_kv_bytes=kv_bytes),
+        "elementwise": lambda: elementwise_points(rng, count=240),
+        "grouped_gemm": lambda: grouped_gemm_points(rng),
+        "step": lambda: step_points(memory_bytes),
+        "collective": lambda: visible_collective_points(num_devices),
     }
     return makers[family]()
 
@@ -84,6 +91,19 @@ def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
     return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)
 
 
+def _first_needed(points: Sequence[Point]) -> list[Point]:
+    """Put first what a CPU's roofline and a first fit need, so that a run cut short by its budget gives both.
+
+    That is a read and a copy of one size, and as many GEMMs as a fit needs, small ones first.
+    """
+    gemms = [point for point in points if point.family == "gemm"][:FIRST_GEMMS]
+    gemms.sort(key=lambda point: point.integer("m") * point.integer("n") * point.integer("k"))
+    memory = [point for point in points if point.params.get("num_bytes") == ROOFLINE_BYTES]
+    first = [*memory, *gemms]
+    early = {point.point_id for point in first}
+    return [*first, *(point for point in points if point.point_id not in early)]
+
+
 def build_plan(
     backend: str,
     families: Sequence[str] | None = None,
@@ -91,6 +111,7 @@ def build_plan(
     seed: int = 0,
     quick: bool = False,
     memory_bytes: float = 80e9,
+    num_devices: int = 1,
 ) -> list[Point]:
     """Return the points of a run in measuring order.
 
@@ -104,9 +125,12 @@ def build_plan(
         Fixes both the choice and the order of the points. Each family draws from its own stream, so that choosing
         families changes no point.
     quick
-        About an eighth of the points, for a 60-second run.
+        A fifth of the points, those of a whole run of the same seed and memory: a run of about a minute. Without
+        collectives, unless they are asked for.
     memory_bytes
         Device memory: bounds the KV caches.
+    num_devices
+        Devices that the process sees: collectives need two.
 
     Raises
     ------
@@ -118,12 +142,17 @@ def build_plan(
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         raise ValueError(f"families = {unknown}: must be among {list(known)}")
-    scale = QUICK_SCALE if quick else 1.0
+    scale = CPU_QUICK_SCALE if quick else 1.0
     plan: dict[str, list[Point]] = {}
     for family in chosen:
         rng = random.Random(f"{seed}:{family}")  # noqa: S311 - sampling shapes, not secrets
         if backend == "cuda":
-            plan[family] = _cuda_family(family, rng, scale, memory_bytes)
+            plan[family] = _cuda_family(family, rng, memory_bytes, num_devices)
+            if quick and family == "collective" and not families:
+                plan[family] = []
+            elif quick and family != "collective":
+                plan[family] = quick_points(family, plan[family], random.Random(f"{seed}:{family}:quick"))  # noqa: S311
         else:
             plan[family] = _cpu_family(family, rng, scale)
-    return interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311
+    points = interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311
+    return points if backend == "cuda" else _first_needed(points)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ELEMENTWISE_OPS", "elementwise_points", "system_points"]
 
+STEADY_MILLISECONDS = 1000
 ELEMENTWISE_OPS = ("rms_norm", "add_rms_norm", "silu_mul", "rotary", "residual_add", "embedding")
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 WIDTHS = {
@@ -38,7 +39,7 @@ def _system(op: str, **params: int | str) -> Point:
     return Point("system", {"op": op, **params}, {"shape_group": op})
 
 
-def system_points(*, cuda: bool, quick: bool = False) -> list[Point]:
+def system_points(*, cuda: bool) -> list[Point]:
     """Return the constants in a fixed order: idle power first, while the device is still idle."""
     mebibytes = (1, 8, 64, 512, 2048) if cuda else (1, 8, 64, 256)
     copies = [_system("copy", num_bytes=size << 20) for size in mebibytes]
@@ -47,10 +48,9 @@ def system_points(*, cuda: bool, quick: bool = False) -> list[Point]:
         return [_system("launch_eager"), *copies, *reads]
     host = [_system("host_copy_ids", batch_size=batch) for batch in (1, 16, 64, 256, 1024)]
     burst = [_system("gemm_burst", dtype="bf16", m=8192, n=8192, k=8192), _system("read_burst")]
-    seconds = 400 if quick else 1000
     steady = [
-        _system("read_sustained", milliseconds=seconds),
-        _system("gemm_sustained", dtype="bf16", m=8192, n=8192, k=8192, milliseconds=seconds),
+        _system("read_sustained", milliseconds=STEADY_MILLISECONDS),
+        _system("gemm_sustained", dtype="bf16", m=8192, n=8192, k=8192, milliseconds=STEADY_MILLISECONDS),
     ]
     launches = [_system("launch_eager"), _system("launch_graph")]
-    return [_system("power_idle", milliseconds=seconds), *launches, *host, *copies, *reads, *burst, *steady]
+    return [_system("power_idle", milliseconds=STEADY_MILLISECONDS), *launches, *host, *copies, *reads, *burst, *steady]

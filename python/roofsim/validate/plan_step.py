@@ -10,7 +10,7 @@ from .points import Point, Scalar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["QUICK_MODELS", "layers_that_fit", "max_kv_tokens", "step_point", "step_points"]
+__all__ = ["layers_that_fit", "max_kv_tokens", "step_point", "step_points"]
 
 # (requests, new tokens of each, context tokens of each, whether steady load is measured too)
 DECODE = (
@@ -22,9 +22,6 @@ PREFILL = (
     (1, 128, 128, False), (1, 512, 512, False), (1, 1024, 1024, False), (1, 2048, 2048, True), (1, 4096, 4096, False),
     (1, 8192, 8192, False), (4, 512, 512, False), (1, 512, 4096, False),
 )  # fmt: skip
-QUICK_DECODE = ((1, 2048, False), (8, 2048, False), (64, 1024, True))
-QUICK_PREFILL = ((1, 512, 512, False), (1, 2048, 2048, False))
-QUICK_MODELS = ("llama-3.2-3b", "olmoe-1b-7b")
 
 USABLE_SHARE = 0.93  # of the device's memory: the rest is the context and fragmentation
 RESERVED_BYTES = 9.0e9  # output scratch of the harness, activations, logits, graph pools
@@ -64,7 +61,6 @@ def step_points(
     memory_bytes: float,
     *,
     models: Sequence[str] | None = None,
-    quick: bool = False,
     shapes: Iterable[tuple[int, int, int, bool]] | None = None,
 ) -> list[Point]:
     """Return the steps of a run, those of one model next to each other.
@@ -74,9 +70,7 @@ def step_points(
     memory_bytes
         Device memory: cuts layers of models that do not fit, and leaves out contexts that do not.
     models
-        Names from `ARCHITECTURES`; all, or a few in quick mode, when absent.
-    quick
-        Two models, five steps each.
+        Names from `ARCHITECTURES`; all when absent.
     shapes
         (requests, new tokens, context tokens, steady load too) instead of the built-in ones.
 
@@ -85,13 +79,12 @@ def step_points(
     ValueError
         An unknown model.
     """
-    chosen = list(models if models is not None else QUICK_MODELS if quick else ARCHITECTURES)
+    chosen = list(models if models is not None else ARCHITECTURES)
     unknown = sorted(set(chosen) - set(ARCHITECTURES))
     if unknown:
         raise ValueError(f"models = {unknown}: must be among {sorted(ARCHITECTURES)}")
     if shapes is None:
-        decode, prefill = (QUICK_DECODE, QUICK_PREFILL) if quick else (DECODE, PREFILL)
-        shapes = [(batch, 1, context, steady) for batch, context, steady in decode] + list(prefill)
+        shapes = [(batch, 1, context, steady) for batch, context, steady in DECODE] + list(PREFILL)
     shapes = list(shapes)
     points: list[Point] = []
     for name in chosen:

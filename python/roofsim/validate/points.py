@@ -81,14 +81,17 @@ def interleave(families: Mapping[str, Sequence[Point]], rng: random.Random) -> l
     """Shuffle each family and merge them evenly, so that any prefix of the order is balanced.
 
     Points of the family "system" come first: the constants that everything else leans on, and the idle power, which
-    is only idle before the device is warm. Steps keep their order and stay together by shape group, that is by model:
-    a model's weights are drawn once.
+    is only idle before the device is warm. Collectives come last, since one measures all of them. Steps keep their
+    order and stay together by shape group, that is by model: a model's weights are drawn once.
     """
     placed: list[tuple[float, str, int, Point]] = []
     for family in sorted(families):
         members = list(families[family])
         if family == "system":
             placed += [(-1.0, family, i, point) for i, point in enumerate(members)]
+            continue
+        if family == "collective":
+            placed += [(2.0, family, i, point) for i, point in enumerate(members)]
             continue
         if family == "step":
             blocks = list(dict.fromkeys(point.labels.get("shape_group") for point in members))

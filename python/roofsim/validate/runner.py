@@ -41,6 +41,16 @@ def point_row(point: Point, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "error": None, **values}
 
 
+def _measured(backend: Backend, point: Point, summary: RunSummary) -> list[dict[str, Any]]:
+    """Return the rows of one point; a failure is a row, whatever its cause, since data already taken must survive."""
+    try:
+        rows = [point_row(point, values) for values in backend.measure(point)]
+    except Exception as error:
+        rows = [point_row(point, {"backend": None, "error": f"{type(error).__name__}: {error}"[:300]})]
+        summary["alive"] = backend.recover()
+    return rows or [point_row(point, {"backend": None, "error": "no candidate kernel"})]
+
+
 def run_points(
     backend: Backend,
     points: Sequence[Point],
@@ -73,7 +83,8 @@ def run_points(
     Returns
     -------
     RunSummary
-        What happened; `alive` is False when the device no longer answers and the process must be replaced.
+        What happened: `reason` is "complete", "budget", "interrupted" or "device lost"; `alive` is False when the
+        device no longer answers and the process must be replaced.
     """
     began = time.monotonic()
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -82,32 +93,28 @@ def run_points(
     summary = RunSummary(planned=len(points), skipped=len(points) - len(todo), measured=0, errors=0, alive=True)
     summary["reason"] = "complete"
     seconds: dict[str, float] = {}
-    for index, point in enumerate(todo):
-        if deadline is not None and time.monotonic() >= deadline:
-            summary["reason"] = "budget"
-            break
-        if progress is not None:
-            progress(index, len(todo), point)
-        if marker is not None:
-            marker.write_text(point.point_id, encoding="utf-8")
-        start = time.monotonic()
-        try:
-            rows = [point_row(point, values) for values in backend.measure(point)]
-        except KeyboardInterrupt:
-            summary["reason"] = "interrupted"
-            break
-        except Exception as error:  # a failed point is a row, whatever its cause: data already taken must survive
-            rows = [point_row(point, {"backend": None, "error": f"{type(error).__name__}: {error}"[:300]})]
-            summary["alive"] = backend.recover()
-        rows = rows or [point_row(point, {"backend": None, "error": "no candidate kernel"})]
-        seconds[point.family] = seconds.get(point.family, 0.0) + time.monotonic() - start
-        rows[-1]["wall_s"] = time.monotonic() - start
-        summary["measured"] += 1
-        summary["errors"] += all(row["error"] is not None for row in rows)
-        file.append(rows)
-        if not summary["alive"]:
-            summary["reason"] = "device lost"
-            break
+    try:
+        for index, point in enumerate(todo):
+            if deadline is not None and time.monotonic() >= deadline:
+                summary["reason"] = "budget"
+                break
+            if progress is not None:
+                progress(index, len(todo), point)
+            if marker is not None:
+                marker.write_text(point.point_id, encoding="utf-8")
+            start = time.monotonic()
+            rows = _measured(backend, point, summary)
+            spent = time.monotonic() - start
+            seconds[point.family] = seconds.get(point.family, 0.0) + spent
+            rows[-1]["wall_s"] = spent
+            file.append(rows)
+            summary["measured"] += 1
+            summary["errors"] += all(row["error"] is not None for row in rows)
+            if not summary["alive"]:
+                summary["reason"] = "device lost"
+                break
+    except KeyboardInterrupt:  # what is measured is on disk: the caller decides how to leave
+        summary["reason"] = "interrupted"
     if marker is not None:
         marker.unlink(missing_ok=True)
     summary["seconds"] = time.monotonic() - began

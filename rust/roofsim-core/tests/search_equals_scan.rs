@@ -11,7 +11,7 @@ use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
 use roofsim_core::format::{KvFormat, WeightFormat};
 use roofsim_core::hardware::Accelerator;
-use roofsim_core::sweep::{Axis, Column, Isa, Runner, Space, parse_filters};
+use roofsim_core::sweep::{Axis, Column, Isa, Runner, Scan, Space, parse_filters};
 
 use common::{Random, model};
 
@@ -89,7 +89,20 @@ const OBJECTIVES: [Column; 10] = [
     Column::ContextTokens,
     Column::BatchSize,
 ];
-const FILTERS: [&str; 12] = [
+const GROUPING: [Column; 11] = [
+    Column::BatchSize,
+    Column::ContextTokens,
+    Column::QueryTokens,
+    Column::Bound,
+    Column::Fits,
+    Column::Status,
+    Column::NumDevices,
+    Column::Model,
+    Column::Accelerator,
+    Column::TensorParallelSize,
+    Column::KvCacheDtype,
+];
+const FILTERS: [&str; 17] = [
     "fits",
     "not fits",
     "time_s <= 0.02",
@@ -102,6 +115,11 @@ const FILTERS: [&str; 12] = [
     "max_sequences < 300",
     "tokens_per_s_per_user >= 40",
     "tensor_parallel_size == 8",
+    "time_low_s <= 0.01",
+    "bound != memory",
+    "memory_s <= 0.01",
+    "mfu >= 0.1",
+    "usd_per_mtok <= 5",
 ];
 
 #[test]
@@ -126,7 +144,21 @@ fn a_search_finds_what_a_scan_finds() {
             assert_eq!(Some(report.num_configurations), space.num_configurations());
             found += scan.rows.len();
         }
-        let count = 2 + usize::try_from(random.below(2)).unwrap();
+        let mut group_by: Vec<Column> = Vec::new();
+        for _ in 0..=random.below(3) {
+            let column = random.pick(&GROUPING);
+            if !group_by.contains(&column) {
+                group_by.push(column);
+            }
+        }
+        for k in [1, 2 + usize::try_from(random.below(9)).unwrap()] {
+            let scan = Scan { runner: Runner::new(1), filters: &filters, rows: None };
+            let groups = space.best_per_group(&scan, k, by, &group_by, &mut go_on).unwrap();
+            let (search, _) = space.search_best_per_group(runner, k, by, &group_by, &filters, &mut go_on).unwrap();
+            assert_eq!(groups, search, "{k} by {by:?} of {group_by:?} where {texts:?}");
+            found += groups.len();
+        }
+        let count = 2 + usize::try_from(random.below(3)).unwrap();
         let mut objectives: Vec<Column> = Vec::new();
         while objectives.len() < count {
             let column = random.pick(&OBJECTIVES);

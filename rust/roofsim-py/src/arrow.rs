@@ -58,6 +58,18 @@ fn flags(values: &[bool], nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowEr
     Ok(Arc::new(BooleanArray::new(bits, nulls)))
 }
 
+/// Nulls where a flag is true; most batches have none, which is seen faster than bits are gathered.
+fn nulls_of(null: &[bool]) -> Option<NullBuffer> {
+    let any = null.iter().fold(false, |any, &null| any | null);
+    if any { nulls(null.len(), |at| null.get(at).copied().unwrap_or(false)) } else { None }
+}
+
+/// Nulls where a number is NaN.
+fn nulls_of_floats(values: &[f64]) -> Option<NullBuffer> {
+    let any = values.iter().fold(false, |any, x| any | x.is_nan());
+    if any { nulls(values.len(), |at| values.get(at).is_none_or(|x| x.is_nan())) } else { None }
+}
+
 /// Nulls where `null` is true; `None` where it never is.
 fn nulls(len: usize, null: impl Fn(usize) -> bool) -> Option<NullBuffer> {
     let nulls = NullBuffer::new(BooleanBuffer::collect_bool(len, |at| !null(at)));
@@ -97,15 +109,14 @@ impl BatchReader {
     }
 
     fn batch(&self, found: Selection) -> Result<RecordBatch, ArrowError> {
-        let rows = found.rows.len();
-        let unknown = nulls(rows, |at| found.null.get(at).copied().unwrap_or(false));
+        let unknown = nulls_of(&found.null);
         let mut columns = Vec::new();
         for ((values, column), names) in found.columns.into_iter().zip(&self.wanted.columns).zip(&self.names) {
             let nulls_of_row = if column.is_always_known() { None } else { unknown.clone() };
             columns.push(match values {
                 // NaN stands for null: where no engine would run the row, and for an unknown price.
                 Values::Float(x) => {
-                    let nulls = nulls(rows, |at| x.get(at).is_none_or(|x| x.is_nan()));
+                    let nulls = nulls_of_floats(&x);
                     primitive::<Float64Type>(Buffer::from_vec(x), nulls)?
                 }
                 Values::Count(x) => primitive::<UInt64Type>(Buffer::from_vec(x), nulls_of_row)?,
@@ -202,10 +213,7 @@ fn _columns_stream<'py>(
     for (name, values, names, null, nullable) in columns {
         let null = match &null {
             None => None,
-            Some(null) => {
-                let null = null.as_slice()?;
-                nulls(null.len(), |at| null.get(at).copied().unwrap_or(false))
-            }
+            Some(null) => nulls_of(null.as_slice()?),
         };
         let array = array(&values, names, null)?;
         fields.push(Field::new(name, arrow_array::Array::data_type(&array).clone(), nullable));

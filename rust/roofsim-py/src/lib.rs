@@ -25,6 +25,7 @@ mod error;
 mod model;
 mod operations;
 mod plan;
+mod ranked;
 mod reductions;
 mod search;
 mod sweep;

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::wrap_pyfunction;
+use roofsim_core::Error;
 use roofsim_core::sweep::{
     Column, ColumnKind, Filter, GroupKey, Groups, Pareto, RELATIVE_ERROR, Runner, Scan, Sketch, Space, TopK,
     parse_filters,
@@ -12,6 +14,7 @@ use roofsim_core::sweep::{
 
 use crate::arguments::count;
 use crate::error::IntoPython;
+use crate::ranked::{Numbers, Ranked, points, ranked};
 use crate::sweep::{PySpace, detached, parse_columns};
 
 /// Which rows a reduction sees, and how it runs: `(filters, rows, num_threads, progress)`.
@@ -19,7 +22,6 @@ use crate::sweep::{PySpace, detached, parse_columns};
 pub(crate) struct Request(Vec<String>, Option<(u128, u128)>, usize, Option<Py<PyAny>>);
 
 pub(crate) type Row = (f64, u128);
-type PointRow = (Vec<f64>, u128);
 
 impl Request {
     pub(crate) fn filters(&self, space: &Space) -> PyResult<Vec<Filter>> {
@@ -51,33 +53,89 @@ pub(crate) fn column(field: &str, name: &str) -> PyResult<Column> {
     Column::parse(field, name).python()
 }
 
-/// The k best rows of a range as (value, row) pairs.
+/// The k best rows of a range: their values and numbers.
 #[pyfunction]
-fn _top_k(py: Python<'_>, space: &PySpace, k: &Bound<'_, PyAny>, by: &str, request: Request) -> PyResult<Vec<Row>> {
+fn _top_k<'py>(
+    py: Python<'py>,
+    space: &PySpace,
+    k: &Bound<'_, PyAny>,
+    by: &str,
+    request: Request,
+) -> PyResult<Ranked<'py>> {
     let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
     let by = column("by", by)?;
-    Ok(request.run(py, &space.inner, |scan, tick| space.inner.top_k_of(scan, k, by, tick))?.rows)
+    let found = request.run(py, &space.inner, |scan, tick| space.inner.top_k_of(scan, k, by, tick))?;
+    ranked(py, &found.rows)
 }
 
-/// The Pareto front of a range as (values, row) pairs in row order.
+/// The Pareto front of a range in row order: its values, row by row, and the numbers of its rows.
 #[pyfunction]
-fn _pareto(py: Python<'_>, space: &PySpace, objectives: Vec<String>, request: Request) -> PyResult<Vec<PointRow>> {
+fn _pareto<'py>(py: Python<'py>, space: &PySpace, objectives: Vec<String>, request: Request) -> PyResult<Ranked<'py>> {
     let objectives = parse_columns("objectives", &objectives)?;
-    Ok(request.run(py, &space.inner, |scan, tick| space.inner.pareto_of(scan, &objectives, tick))?.rows)
+    let found = request.run(py, &space.inner, |scan, tick| space.inner.pareto_of(scan, &objectives, tick))?;
+    points(py, &found.rows)
+}
+
+/// The k best rows of several results, best first.
+fn joined(py: Python<'_>, k: usize, by: &str, results: &[TopK]) -> PyResult<TopK> {
+    let direction = column("by", by)?.direction();
+    let total = results.iter().map(|result| result.rows.len() as u128).sum();
+    detached(py, None, |tick| {
+        let go_on = || if tick(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        TopK::join(results, k, direction, go_on)
+    })
+}
+
+/// The k best of several groups' (value, row) pairs.
+#[pyfunction]
+fn _join_pairs(py: Python<'_>, k: usize, by: &str, results: Vec<Vec<Row>>) -> PyResult<Vec<Row>> {
+    let results: Vec<TopK> = results.into_iter().map(|rows| TopK { rows }).collect();
+    Ok(joined(py, k, by, &results)?.rows)
 }
 
 /// The k best of several results of `_top_k`.
 #[pyfunction]
-fn _join_top_k(k: usize, by: &str, results: Vec<Vec<Row>>) -> PyResult<Vec<Row>> {
-    let results: Vec<TopK> = results.into_iter().map(|rows| TopK { rows }).collect();
-    Ok(TopK::join(&results, k, column("by", by)?.direction()).rows)
+fn _join_top_k<'py>(
+    py: Python<'py>,
+    k: usize,
+    by: &str,
+    results: Vec<(PyReadonlyArray1<'py, f64>, Numbers<'py>)>,
+) -> PyResult<Ranked<'py>> {
+    let rows = |(values, rows): &(PyReadonlyArray1<'py, f64>, Numbers<'py>)| {
+        Ok(TopK { rows: values.as_slice()?.iter().copied().zip(rows.rows()?).collect() })
+    };
+    let results = results.iter().map(rows).collect::<PyResult<Vec<_>>>()?;
+    ranked(py, &joined(py, k, by, &results)?.rows)
 }
 
 /// The front of several results of `_pareto`.
 #[pyfunction]
-fn _join_pareto(objectives: Vec<String>, results: Vec<Vec<PointRow>>) -> PyResult<Vec<PointRow>> {
-    let results: Vec<Pareto> = results.into_iter().map(|rows| Pareto { rows }).collect();
-    Ok(Pareto::join(&results, &parse_columns("objectives", &objectives)?).rows)
+fn _join_pareto<'py>(
+    py: Python<'py>,
+    objectives: Vec<String>,
+    results: Vec<(PyReadonlyArray1<'py, f64>, Numbers<'py>)>,
+) -> PyResult<Ranked<'py>> {
+    let objectives = parse_columns("objectives", &objectives)?;
+    let rows = |(values, rows): &(PyReadonlyArray1<'py, f64>, Numbers<'py>)| {
+        let values = values.as_slice()?.chunks_exact(objectives.len()).map(<[f64]>::to_vec);
+        Ok(Pareto { rows: values.zip(rows.rows()?).collect() })
+    };
+    let results = results.iter().map(rows).collect::<PyResult<Vec<_>>>()?;
+    let front = py.detach(|| Pareto::join(&results, &objectives));
+    points(py, &front.rows)
+}
+
+/// Rows of a range that ranking by these columns leaves out, and the accelerators without a price, and without a
+/// measured power.
+#[pyfunction]
+fn _unranked(
+    space: &PySpace,
+    columns: Vec<String>,
+    rows: Option<(u128, u128)>,
+) -> PyResult<(u128, Vec<String>, Vec<String>)> {
+    let columns = parse_columns("columns", &columns)?;
+    let found = space.inner.unranked(&columns, rows.map(|(start, end)| start..end)).python()?;
+    Ok((found.num_configurations, found.without_price, found.without_power))
 }
 
 /// The values of a group as Python values: names, numbers, flags; None where null.
@@ -194,6 +252,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(_top_k, module)?)?;
     module.add_function(wrap_pyfunction!(_pareto, module)?)?;
     module.add_function(wrap_pyfunction!(_join_top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(_join_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(_unranked, module)?)?;
     module.add_function(wrap_pyfunction!(_join_pareto, module)?)?;
     module.add_function(wrap_pyfunction!(_best_per_group, module)?)?;
     module.add_function(wrap_pyfunction!(_counts, module)?)?;

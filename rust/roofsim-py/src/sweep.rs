@@ -15,6 +15,7 @@ use crate::arguments::{count, each, kv_format, number, shown, text, weight_forma
 use crate::calibration::choose;
 use crate::error::{IntoPython, spec, to_python};
 use crate::model::PyModel;
+use crate::ranked::{Ranked, points, ranked};
 
 /// Axes and what can be done with their product.
 #[pyclass(name = "_Space", module = "roofsim._core", frozen)]
@@ -103,7 +104,7 @@ pub(crate) fn detached<T: Send>(
 }
 
 /// So many threads, on the instruction set that `ROOFSIM_INSTRUCTION_SET` names, or the widest there is.
-fn runner(num_threads: usize) -> PyResult<Runner> {
+pub(crate) fn runner(num_threads: usize) -> PyResult<Runner> {
     const NAME: &str = "ROOFSIM_INSTRUCTION_SET";
     match std::env::var(NAME) {
         Ok(name) if !name.is_empty() => Ok(Runner { num_threads, isa: Isa::parse(NAME, &name).python()? }),
@@ -292,38 +293,38 @@ impl PySpace {
         Ok(meta.into_iter().map(|column| column.names).collect())
     }
 
-    /// The k best rows as (value, row) pairs.
-    fn top_k(
+    /// The k best rows: their values and numbers.
+    fn top_k<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         k: &Bound<'_, PyAny>,
         by: &str,
         filters: Vec<String>,
         num_threads: usize,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Vec<(f64, u128)>> {
+    ) -> PyResult<Ranked<'py>> {
         let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
         let column = Column::parse("by", by).python()?;
         let filters = self.filters(&filters)?;
         let runner = runner(num_threads)?;
         let best = detached(py, progress, |tick| self.inner.top_k(runner, k, column, &filters, tick))?;
-        Ok(best.rows)
+        ranked(py, &best.rows)
     }
 
-    /// The Pareto front as (values, row) pairs in row order.
-    fn pareto(
+    /// The Pareto front in row order: its values, row by row, and the numbers of its rows.
+    fn pareto<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         objectives: Vec<String>,
         filters: Vec<String>,
         num_threads: usize,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Vec<(Vec<f64>, u128)>> {
+    ) -> PyResult<Ranked<'py>> {
         let objectives = parse_columns("objectives", &objectives)?;
         let filters = self.filters(&filters)?;
         let runner = runner(num_threads)?;
         let front = detached(py, progress, |tick| self.inner.pareto(runner, &objectives, &filters, tick))?;
-        Ok(front.rows)
+        points(py, &front.rows)
     }
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..points import Point
 from .bench import Bench
 from .check import Checks
+from .collective import measure_collective
 from .decode import measure_decode
 from .device import describe_device, import_torch, pci_bus_id
 from .elementwise import measure_elementwise
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Measure] = {
     "elementwise": measure_elementwise,
     "grouped_gemm": measure_grouped_gemm,
     "step": measure_step,
+    "collective": measure_collective,
 }
 FALLBACK_L2_BYTES = 64 << 20
 DATA_SHARE, DATA_LIMIT = 0.25, 32 << 30
@@ -47,6 +49,8 @@ class CudaBackend:
     ----------
     seed
         Seeds the operand data.
+    quick
+        Leave out kernels that hardly ever win.
 
     Raises
     ------
@@ -56,7 +60,7 @@ class CudaBackend:
 
     name = "cuda"
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, quick: bool = False) -> None:
         torch = import_torch()
         torch.set_grad_enabled(False)
         self.torch = torch
@@ -71,7 +75,8 @@ class CudaBackend:
             seed=seed,
         )
         stopwatch = Stopwatch(torch, self.nvml, l2_bytes)
-        self.bench = Bench(torch, self.nvml, pool, stopwatch, Checks(), int(properties.multi_processor_count))
+        sms = int(properties.multi_processor_count)
+        self.bench = Bench(torch, self.nvml, pool, stopwatch, Checks(), sms, quick=quick)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the header of a CUDA run."""

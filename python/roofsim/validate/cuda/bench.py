@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..plan_quick import keeps_kernel
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -45,8 +47,8 @@ class Candidate:
 class Bench:
     """The device in hand.
 
-    Besides the tools of measuring it holds `resident`, the model whose steps are being measured, and `constants`,
-    readings that are taken once a run.
+    Besides the tools of measuring it holds `resident`, the model whose steps are being measured, `constants`, readings
+    that are taken once a run, and whether the run is a quick one.
     """
 
     torch: Any
@@ -57,6 +59,7 @@ class Bench:
     sms: int
     resident: dict[Any, Any] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
+    quick: bool = False
 
     def dtype(self, name: str) -> Any:
         """Return torch's dtype for a format's name.
@@ -77,6 +80,16 @@ class Bench:
     def estimate_s(flops: float, num_bytes: float) -> float:
         """Return a rough time that only sizes a replay; it is never recorded."""
         return 2e-6 + max(flops / ROUGH_FLOPS_PER_S, num_bytes / ROUGH_BYTES_PER_S)
+
+    def worth_timing(self, family: str, candidates: list[Candidate]) -> list[Candidate]:
+        """Return the candidates of a family that the run times: all, or in a quick run those that mostly win.
+
+        All, too, where none of these is at hand.
+        """
+        if not self.quick:
+            return candidates
+        kept = [each for each in candidates if keeps_kernel(family, each.backend, each.extra.get("tile"))]
+        return kept or candidates
 
     def time_candidate(
         self, candidate: Candidate, sets: Sequence[tuple[Any, ...]], bytes_per_call: float, best_s: float | None

@@ -6,6 +6,7 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
+from ..plan_quick import QUICK_WAVES
 from .bench import Bench, Candidate
 from .check import attention_reference, relative_error
 
@@ -63,7 +64,7 @@ def decode_candidates(bench: Bench, point: Point) -> list[Candidate]:
         from . import triton_attention as kernels
 
         for config in kernels.DECODE_CONFIGS[width]:
-            for splits in split_counts(bench.sms, batch * kv_heads, context):
+            for splits in split_counts(bench.sms, batch * kv_heads, context)[: QUICK_WAVES if bench.quick else None]:
 
                 def call(q: Any, k: Any, v: Any, splits: int = splits, config: Any = config) -> Any:
                     return kernels.decode_split(q, k, v, splits, config)
@@ -77,7 +78,7 @@ def decode_candidates(bench: Bench, point: Point) -> list[Candidate]:
     for name in names:
         with contextlib.suppress(Exception):
             found.append(Candidate(f"sdpa_{name.lower().removesuffix('_attention')}", _sdpa(bench, name), {}))
-    return found
+    return bench.worth_timing("decode_attention", found)
 
 
 def _error(bench: Bench, call: Callable[..., Any], sizes: tuple[int, int, int, int, int], dtype: str) -> float:

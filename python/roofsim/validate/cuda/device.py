@@ -52,6 +52,7 @@ def describe_device(torch: Any, nvml: Nvml) -> dict[str, Any]:
     described: dict[str, Any] = {
         "backend": "cuda",
         "device": properties.name,
+        "num_devices": torch.cuda.device_count(),
         "compute_capability": f"{properties.major}.{properties.minor}",
         "sms": properties.multi_processor_count,
         "l2_bytes": getattr(properties, "L2_cache_size", None),

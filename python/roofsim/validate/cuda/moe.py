@@ -103,7 +103,7 @@ def grouped_candidates(bench: Bench, routing: Routing, dtype: str) -> list[Candi
     found.append(Candidate(name, _torch(bench, routing, dtype), {}))
     if routing.hit <= MAX_LOOP_EXPERTS and dtype != "fp8":
         found.append(Candidate("torch.mm_loop", _loop(bench, routing), {}))
-    return found
+    return bench.worth_timing("grouped_gemm", found)
 
 
 def _operands(bench: Bench, dtype: str, routing: Routing, n: int, k: int) -> tuple[Any, ...]:

@@ -67,6 +67,19 @@ class Nvml:
         millijoules = self._read("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong())
         return None if millijoules is None else millijoules / 1e3
 
+    def compute_capability(self) -> int | None:
+        """Return the compute capability times ten, 90 for 9.0; no context is made for it."""
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        if self._library is None:
+            return None
+        with contextlib.suppress(AttributeError, OSError):
+            if (
+                self._library.nvmlDeviceGetCudaComputeCapability(self._device, ctypes.byref(major), ctypes.byref(minor))
+                == 0
+            ):
+                return 10 * major.value + minor.value
+        return None
+
     def temperature_c(self) -> float | None:
         """Return the die's temperature."""
         return self._read("nvmlDeviceGetTemperature", ctypes.c_uint(), ctypes.c_uint(0))

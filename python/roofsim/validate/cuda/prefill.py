@@ -100,7 +100,7 @@ def prefill_candidates(bench: Bench, point: Point) -> list[Candidate]:
     if point.params["num_heads"] == point.params["num_kv_heads"]:
         with contextlib.suppress(Exception):
             found.append(Candidate("sdpa_efficient", _efficient(bench), {}))
-    return found
+    return bench.worth_timing("prefill_attention", found)
 
 
 def _operands(bench: Bench, sizes: tuple[int, int, int, int, int, int], dtype: str) -> tuple[Any, Any, Any]:

@@ -1,17 +1,17 @@
 //! A block: up to a few hundred neighbouring rows of one combination and batch size, evaluated together.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use super::column::Column;
 use super::combination::{tokens_per_s, usd_per_mtok};
-use super::kernel::{self, Isa, Mask};
+use super::kernel::{self, BLOCK, Isa, Mask};
 use super::space::Space;
 use super::tables::{Combination, PairTable};
 use crate::capacity::Capacity;
 use crate::deployment::Deployment;
 use crate::parallel::Status;
-use crate::roofline::OpCost;
+use crate::roofline::{Bound, OpCost};
 
 /// Where a block's rows are and what they share.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +34,13 @@ pub(super) struct Place<'a> {
     pub(super) most_query_tokens: f64,
 }
 
-/// Evaluated rows.
-#[derive(Debug)]
+/// Rows, evaluated as far as they are asked for.
 pub(super) struct Block<'a> {
     place: Place<'a>,
-    time_s: &'a [f64],
-    earliest: f64,
+    /// Where the times will stand.
+    room: Cell<Option<&'a mut [f64]>>,
+    time_s: OnceCell<&'a [f64]>,
+    earliest: OnceCell<f64>,
     costs: OnceCell<Vec<OpCost>>,
 }
 
@@ -83,33 +84,41 @@ impl OfTime {
 }
 
 impl<'a> Block<'a> {
-    /// Evaluates the time of every row into `time`, which has one place for each.
-    pub(super) fn evaluate(place: Place<'a>, time: &'a mut [f64]) -> Self {
-        let Ok((deployment, _)) = &place.combination.runs else {
+    /// Rows whose times will stand in `room`, which has one place for each. No time may be below `earliest` where that is
+    /// known.
+    pub(super) fn new(place: Place<'a>, room: &'a mut [f64], earliest: Option<f64>) -> Self {
+        Self {
+            place,
+            room: Cell::new(Some(room)),
+            time_s: OnceCell::new(),
+            earliest: earliest.map_or_else(OnceCell::new, OnceCell::from),
+            costs: OnceCell::new(),
+        }
+    }
+
+    /// Writes the time of every row.
+    fn evaluate(&self, time: &mut [f64]) {
+        let Ok((deployment, _)) = &self.combination.runs else {
             time.fill(0.0);
-            return Self { place, time_s: time, earliest: 0.0, costs: OnceCell::new() };
+            return;
         };
-        let mut start = match place.rows_s {
+        let mut start = match self.rows_s {
             [one] => Some(*one),
             several => {
-                let cycle = several.iter().cycle().skip(place.first % several.len().max(1));
+                let cycle = several.iter().cycle().skip(self.first % several.len().max(1));
                 time.iter_mut().zip(cycle).for_each(|(t, rows)| *t = *rows);
                 None
             }
         };
-        let mut earliest = None;
-        let batch = place.batch_size as f64;
-        for (entry, loads) in deployment.step.attention.iter().zip(&place.table.loads) {
-            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, place.first));
-            let least = kernel::add_attention(place.isa, law, count, batch, loads, start.take(), time);
-            earliest = Some(least);
+        let batch = self.batch_size as f64;
+        for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
+            let (law, count, loads) = (&entry.op.law, entry.count as f64, (&**loads, self.first));
+            kernel::add_attention(self.isa, law, count, batch, loads, start.take(), time);
         }
         // A model without attention.
         if let Some(start) = start {
             time.fill(start);
         }
-        let earliest = earliest.unwrap_or_else(|| kernel::earliest(place.isa, time));
-        Self { place, time_s: time, earliest, costs: OnceCell::new() }
     }
 
     /// How a column follows from time in this block, where only the time varies and every row has a result.
@@ -141,8 +150,12 @@ impl<'a> Block<'a> {
     }
 
     /// Times of the rows.
-    pub(super) const fn time_s(&self) -> &[f64] {
-        self.time_s
+    pub(super) fn time_s(&self) -> &[f64] {
+        self.time_s.get_or_init(|| {
+            let time = self.room.take().unwrap_or_default();
+            self.evaluate(time);
+            time
+        })
     }
 
     /// The rows' part of a column of the pair table.
@@ -155,14 +168,14 @@ impl<'a> Block<'a> {
         self.combination.runs.as_ref().ok()
     }
 
-    /// Whether any time is at most `latest`.
+    /// Whether any time may be at most `latest`.
     pub(super) fn any_until(&self, latest: f64) -> bool {
-        self.earliest <= latest
+        self.earliest() <= latest
     }
 
-    /// Least time of the rows.
-    pub(super) const fn earliest(&self) -> f64 {
-        self.earliest
+    /// No row takes less.
+    pub(super) fn earliest(&self) -> f64 {
+        *self.earliest.get_or_init(|| kernel::earliest(self.isa, self.time_s()))
     }
 
     /// Whether any row has a result.
@@ -209,6 +222,14 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Status of all rows, where it is the same.
+    fn shared_status(&self) -> Option<Status> {
+        match &self.combination.runs {
+            Err(status) => Some(*status),
+            Ok(_) => self.all_valid().then_some(Status::Ok),
+        }
+    }
+
     /// Full costs of the rows, made when first asked for.
     pub(super) fn costs(&self) -> &[OpCost] {
         self.costs.get_or_init(|| {
@@ -226,6 +247,29 @@ impl<'a> Block<'a> {
             };
             (0..self.len).map(cost).collect()
         })
+    }
+
+    /// What the rows' time is made of, part by part: the sums that [`Self::costs`] has, without the rest of it.
+    fn parts(&self) -> Parts {
+        let mut parts = Parts::default();
+        let Some((deployment, _)) = self.runs() else { return parts };
+        let of_rows = self.rows_cost.iter().cycle().skip(self.first % self.rows_cost.len().max(1));
+        let Parts { compute_s, memory_s, network_s, overhead_s } = &mut parts;
+        let rows = compute_s.iter_mut().zip(memory_s).zip(network_s).zip(overhead_s).take(self.len);
+        for ((((compute_s, memory_s), network_s), overhead_s), cost) in rows.zip(of_rows) {
+            (*compute_s, *memory_s) = (cost.compute_s, cost.memory_s);
+            (*network_s, *overhead_s) = (cost.network_s, cost.overhead_s);
+        }
+        for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
+            let (compute, memory, overhead) = (
+                parts.compute_s.get_mut(..self.len).unwrap_or_default(),
+                parts.memory_s.get_mut(..self.len).unwrap_or_default(),
+                parts.overhead_s.get_mut(..self.len).unwrap_or_default(),
+            );
+            let (batch, count, loads) = (self.batch_size as f64, entry.count as f64, (&**loads, self.first));
+            kernel::add_parts(self.isa, &entry.op.law, count, batch, loads, [compute, memory, overhead]);
+        }
+        parts
     }
 
     /// New tokens in flight per query token.
@@ -247,12 +291,18 @@ impl<'a> Block<'a> {
     pub(super) fn constant(&self, column: Column) -> Option<f64> {
         match column {
             Column::BatchSize => Some(self.batch_size as f64),
+            Column::Status => self.shared_status().map(|status| f64::from(status as u8)),
             _ => self.combination.constant(self.space, column),
         }
     }
 
     /// Fills `out` with a column; counts, codes and flags as whole numbers, NaN where a result is null.
     pub(super) fn fill(&self, column: Column, out: &mut [f64]) {
+        self.fill_given(column, None, out);
+    }
+
+    /// As [`Self::fill`], given `1 / time` of every row, from which rates follow without a division.
+    pub(super) fn fill_given(&self, column: Column, inverse: Option<&[f64]>, out: &mut [f64]) {
         if let Some(value) = self.constant(column) {
             out.fill(value);
             return;
@@ -266,7 +316,7 @@ impl<'a> Block<'a> {
             Column::QueryTokens => out.copy_from_slice(self.pairs(&self.table.query_tokens)),
             Column::Status => out.iter_mut().enumerate().for_each(|(j, x)| *x = f64::from(self.status(j) as u8)),
             _ => {
-                self.fill_result(column, out);
+                self.fill_result(column, inverse, out);
                 if !self.all_valid() {
                     let rows = out.iter_mut().enumerate();
                     rows.for_each(|(row, x)| *x = if self.is_valid(row) { *x } else { f64::NAN });
@@ -275,13 +325,13 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn fill_result(&self, column: Column, out: &mut [f64]) {
+    fn fill_result(&self, column: Column, inverse: Option<&[f64]>, out: &mut [f64]) {
         let time = self.time_s();
         match column {
-            Column::TokensPerS => self.rate(self.sequences(), 1.0, out),
-            Column::TokensPerSPerUser => self.rate(1.0, 1.0, out),
+            Column::TokensPerS => self.rate(self.sequences(), 1.0, inverse, out),
+            Column::TokensPerSPerUser => self.rate(1.0, 1.0, inverse, out),
             Column::TokensPerSPerGpu => {
-                self.rate(self.sequences(), self.combination.layout.num_devices() as f64, out);
+                self.rate(self.sequences(), self.combination.layout.num_devices() as f64, inverse, out);
             }
             Column::TimeS => out.copy_from_slice(time),
             Column::UsdPerMtok => match self.usd_per_second() {
@@ -297,6 +347,15 @@ impl<'a> Block<'a> {
                 rows.for_each(|(x, &most)| *x = if resident <= most { 1.0 } else { 0.0 });
             }
             Column::MaxSequences => out.copy_from_slice(self.max_sequences()),
+            Column::ComputeS => out.iter_mut().zip(self.parts().compute_s).for_each(|(x, s)| *x = s),
+            Column::MemoryS => out.iter_mut().zip(self.parts().memory_s).for_each(|(x, s)| *x = s),
+            Column::NetworkS => out.iter_mut().zip(self.parts().network_s).for_each(|(x, s)| *x = s),
+            Column::OverheadS => out.iter_mut().zip(self.parts().overhead_s).for_each(|(x, s)| *x = s),
+            Column::Bound => {
+                let Parts { compute_s, memory_s, network_s, overhead_s } = self.parts();
+                let rows = out.iter_mut().zip(compute_s).zip(memory_s).zip(network_s).zip(overhead_s);
+                rows.for_each(|((((x, c), m), n), o)| *x = f64::from(Bound::of(c, m, n, o) as u8));
+            }
             Column::EnergyJ => {
                 let joules = |cost| self.runs().and_then(|(d, _)| d.energy_j(cost)).unwrap_or(f64::NAN);
                 out.iter_mut().zip(self.costs()).for_each(|(x, cost)| *x = joules(cost));
@@ -309,12 +368,21 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Fills `out` with `1 / time`.
+    pub(super) fn inverse(&self, out: &mut [f64]) {
+        kernel::divide(self.isa, 1.0, self.time_s(), 1.0, out);
+    }
+
     /// `out = numerator x query tokens / time / devices`.
-    fn rate(&self, numerator: f64, devices: f64, out: &mut [f64]) {
+    fn rate(&self, numerator: f64, devices: f64, inverse: Option<&[f64]>, out: &mut [f64]) {
         let queries = self.pairs(&self.table.query_tokens);
         if self.rows_s.len() == 1 {
             let q = queries.first().copied().unwrap_or(1.0);
-            kernel::divide(self.isa, numerator * q, self.time_s(), devices, out);
+            match inverse {
+                None => kernel::divide(self.isa, numerator * q, self.time_s(), devices, out),
+                Some(inverse) if numerator * q == 1.0 && devices == 1.0 => out.copy_from_slice(inverse),
+                Some(inverse) => kernel::quotient(self.isa, numerator * q, self.time_s(), inverse, devices, out),
+            }
         } else {
             let rows = out.iter_mut().zip(self.time_s()).zip(queries);
             rows.for_each(|((x, &t), &q)| *x = tokens_per_s(numerator, q, t) / devices);
@@ -322,17 +390,28 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A column that needs the parts of the cost.
+/// What the time of the rows of a block is made of.
+#[derive(Debug)]
+struct Parts {
+    compute_s: [f64; BLOCK],
+    memory_s: [f64; BLOCK],
+    network_s: [f64; BLOCK],
+    overhead_s: [f64; BLOCK],
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        let zeros = [0.0; BLOCK];
+        Self { compute_s: zeros, memory_s: zeros, network_s: zeros, overhead_s: zeros }
+    }
+}
+
+/// A column that needs the whole cost.
 fn part(column: Column, cost: &OpCost, seconds_per_byte: f64) -> f64 {
     match column {
         Column::TimeLowS => cost.time_low_s,
         Column::TimeHighS => cost.time_high_s,
         Column::IdealS => cost.ideal_s,
-        Column::ComputeS => cost.compute_s,
-        Column::MemoryS => cost.memory_s,
-        Column::NetworkS => cost.network_s,
-        Column::OverheadS => cost.overhead_s,
-        Column::Bound => f64::from(cost.bound() as u8),
         Column::Flops => cost.flops,
         Column::Bytes => cost.bytes,
         Column::ArithmeticIntensity => cost.arithmetic_intensity(),

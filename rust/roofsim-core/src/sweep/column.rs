@@ -141,6 +141,11 @@ impl Column {
         Ok(())
     }
 
+    /// Whether it is a number over the time of a row.
+    pub(super) const fn is_rate(self) -> bool {
+        matches!(self, Self::TokensPerS | Self::TokensPerSPerGpu | Self::TokensPerSPerUser)
+    }
+
     /// Whether it needs more than the time of a row.
     pub(super) const fn needs_costs(self) -> bool {
         matches!(

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::block::{Block, Place};
 use super::column::Column;
-use super::kernel::{BLOCK, Isa};
+use super::kernel::{self, BLOCK, Isa};
 use super::space::Space;
-use super::tables::Tables;
+use super::tables::{PairTable, Tables};
+use crate::deployment::Deployment;
 use crate::error::{Error, Result};
 use crate::workload::MAX_TOKENS;
 
@@ -34,6 +35,14 @@ pub(super) trait Visitor: Send {
     /// Whether the blocks of a chunk come line by line; otherwise all batch sizes come for the same pairs, whose tables
     /// then stay in the first-level cache.
     const BY_LINE: bool = false;
+
+    /// Whether blocks come with their least time, and most are not looked at any further.
+    const SCREENS: bool = false;
+
+    /// Whether the best rows have large batch sizes: those come first then. A hint.
+    fn prefers_large_batches(&self) -> bool {
+        false
+    }
 
     /// Sees one block.
     fn visit(&mut self, block: &Block<'_>);
@@ -140,6 +149,11 @@ impl Plan {
         chunk.contexts.start / self.contexts.size * queries + chunk.queries.start / self.queries.size
     }
 
+    /// Chunks in a row that have most tables in common.
+    const fn run(&self) -> u64 {
+        if self.queries.count() > 1 { self.contexts.count() } else { self.batches.count() }
+    }
+
     pub(super) const fn num_chunks(&self) -> u64 {
         self.batches.count() * self.contexts.count() * self.queries.count() * self.num_combinations
     }
@@ -163,6 +177,81 @@ impl Plan {
     }
 }
 
+/// Hands out the chunks of a plan. Each thread works off runs of its own, so that none waits for tables that another one
+/// makes; once there are no more, threads help each other.
+struct Queue {
+    run: u64,
+    num_runs: u64,
+    next_run: AtomicU64,
+    /// What is left of each thread's run.
+    left: Vec<Mutex<Range<u64>>>,
+}
+
+impl Queue {
+    fn new(plan: &Plan, threads: usize) -> Self {
+        Self {
+            run: plan.run(),
+            num_runs: plan.num_chunks() / plan.run(),
+            next_run: AtomicU64::new(0),
+            left: (0..threads).map(|_| Mutex::new(0..0)).collect(),
+        }
+    }
+
+    /// The next chunk for a thread. Neighbours start at opposite ends of their runs: a table that both need is there by
+    /// the time the other one comes to it.
+    fn take(&self, thread: usize) -> Option<u64> {
+        let own = self.left.get(thread)?;
+        loop {
+            let mut left = own.lock().ok()?;
+            let chunk = if thread.is_multiple_of(2) { left.next_back() } else { left.next() };
+            if chunk.is_some() {
+                return chunk;
+            }
+            let run = self.next_run.fetch_add(1, Ordering::Relaxed);
+            if run >= self.num_runs {
+                break;
+            }
+            *left = run * self.run..(run + 1) * self.run;
+        }
+        self.left.iter().find_map(|left| left.lock().ok()?.next())
+    }
+}
+
+/// Tells the calling thread of finished rows: not of each chunk, for waking it takes a while from a thread that works.
+struct Report {
+    sender: mpsc::Sender<Result<u128>>,
+    rows: u128,
+    last: Instant,
+}
+
+impl Report {
+    fn new(sender: mpsc::Sender<Result<u128>>) -> Self {
+        Self { sender, rows: 0, last: Instant::now() }
+    }
+
+    /// Adds the rows of a chunk; returns whether to go on.
+    fn add(&mut self, rows: Result<u128>) -> bool {
+        match rows {
+            Ok(rows) => self.rows += rows,
+            Err(error) => {
+                let _ = self.sender.send(Err(error));
+                return false;
+            }
+        }
+        if self.last.elapsed() < TICK / 4 {
+            return true;
+        }
+        self.last = Instant::now();
+        self.sender.send(Ok(std::mem::take(&mut self.rows))).is_ok()
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Ok(self.rows));
+    }
+}
+
 /// Everything the threads share.
 struct Work<'a> {
     space: &'a Space,
@@ -181,17 +270,15 @@ impl Runner {
         fresh: impl Fn() -> V,
     ) -> Result<Vec<V>> {
         let plan = Plan::new(space)?;
-        let visitors = Mutex::new(Vec::new());
-        let idle: Mutex<Vec<V>> = Mutex::new((0..self.threads(&plan)).map(|_| fresh()).collect());
-        let next = AtomicU64::new(0);
-        self.run(space, &plan, columns, progress, |work, report| {
+        let threads = self.threads(&plan);
+        let queue = Queue::new(&plan, threads);
+        let visitors: Mutex<Vec<V>> = Mutex::new(Vec::new());
+        let idle: Mutex<Vec<V>> = Mutex::new((0..threads).map(|_| fresh()).collect());
+        self.run(space, &plan, columns, progress, |thread, work, report| {
             let Some(mut visitor) = idle.lock().ok().and_then(|mut idle| idle.pop()) else { return };
             while !work.tables.stop.load(Ordering::Relaxed) {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= plan.num_chunks() {
-                    break;
-                }
-                if report.send(work.chunk(&plan.chunk(index), &mut visitor)).is_err() {
+                let Some(index) = queue.take(thread) else { break };
+                if !report.add(work.chunk(&plan.chunk(index), &mut visitor)) {
                     break;
                 }
             }
@@ -212,7 +299,7 @@ impl Runner {
         next: impl FnMut(&Chunk) -> V + Send,
     ) -> Result<()> {
         let queue = Mutex::new((0_u64, next));
-        self.run(space, plan, columns, progress, |work, report| {
+        self.run(space, plan, columns, progress, |_, work, report| {
             while !work.tables.stop.load(Ordering::Relaxed) {
                 let Ok(mut queue) = queue.lock() else { return };
                 if queue.0 >= plan.num_chunks() {
@@ -222,7 +309,7 @@ impl Runner {
                 queue.0 += 1;
                 let mut visitor = (queue.1)(&chunk);
                 drop(queue);
-                if report.send(work.chunk(&chunk, &mut visitor)).is_err() {
+                if !report.add(work.chunk(&chunk, &mut visitor)) {
                     return;
                 }
             }
@@ -239,7 +326,7 @@ impl Runner {
         plan: &Plan,
         columns: &[Column],
         progress: &mut Progress<'_>,
-        body: impl Fn(&Work<'_>, &mpsc::Sender<Result<u128>>) + Sync,
+        body: impl Fn(usize, &Work<'_>, &mut Report) + Sync,
     ) -> Result<()> {
         space.check()?;
         let work = Work {
@@ -251,9 +338,9 @@ impl Runner {
         let total = space.num_configurations().unwrap_or(u128::MAX);
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
-            for _ in 0..self.threads(plan) {
-                let (sender, work, body) = (sender.clone(), &work, &body);
-                scope.spawn(move || body(work, &sender));
+            for thread in 0..self.threads(plan) {
+                let (mut report, work, body) = (Report::new(sender.clone()), &work, &body);
+                scope.spawn(move || body(thread, work, &mut report));
             }
             drop(sender);
             let result = supervise(&receiver, &mut 0, total, progress);
@@ -282,8 +369,9 @@ impl Work<'_> {
         let line = u128::from(chunk.combination) * self.space.batch_size.len() as u128 + chunk.batches.start as u128;
         let first_row = line * pairs_of_line + chunk.contexts.start as u128 * all_queries + chunk.queries.start as u128;
         let num_pairs = chunk.contexts.len() * queries;
+        let large_first = visitor.prefers_large_batches();
         let mut time = [0.0; BLOCK];
-        let mut show = |first: usize, at: usize| -> Result<()> {
+        let mut show = |first: usize, at: usize, earliest: Option<f64>| -> Result<()> {
             self.tables.check_stop()?;
             let of_batch = at * queries..(at + 1) * queries;
             let len = BLOCK.min(num_pairs - first);
@@ -302,20 +390,69 @@ impl Work<'_> {
                 most_query_tokens: (MAX_TOKENS / batch_size) as f64,
             };
             if let Some(time) = time.get_mut(..len) {
-                visitor.visit(&Block::evaluate(place, time));
+                visitor.visit(&Block::new(place, time, earliest));
             }
             Ok(())
         };
+        let num_batches = chunk.batches.len();
         if V::BY_LINE {
-            for at in 0..chunk.batches.len() {
-                (0..num_pairs).step_by(BLOCK).try_for_each(|first| show(first, at))?;
+            for at in 0..num_batches {
+                (0..num_pairs).step_by(BLOCK).try_for_each(|first| show(first, at, None))?;
             }
-        } else {
-            for first in (0..num_pairs).step_by(BLOCK) {
-                (0..chunk.batches.len()).try_for_each(|at| show(first, at))?;
+            return Ok(num_pairs as u128 * num_batches as u128);
+        }
+        let screen = match (&combination.runs, &rows) {
+            (Ok((deployment, _)), Some(rows)) if V::SCREENS && queries == 1 => {
+                Some(Screen::new(self.isa, self.space, chunk, deployment, &table, rows))
+            }
+            _ => None,
+        };
+        let mut earliest = [0.0; CHUNK_BATCHES];
+        for first in (0..num_pairs).step_by(BLOCK) {
+            if let Some(screen) = &screen {
+                screen.earliest(first..num_pairs.min(first + BLOCK), &mut earliest);
+            }
+            for at in 0..num_batches {
+                let at = if large_first { num_batches - 1 - at } else { at };
+                show(first, at, earliest.get(at).copied().filter(|_| screen.is_some()))?;
             }
         }
         Ok(num_pairs as u128 * chunk.batches.len() as u128)
+    }
+}
+
+/// Least times of blocks, for all batch sizes of a chunk of one number of query tokens at once.
+struct Screen<'a> {
+    isa: Isa,
+    deployment: &'a Deployment,
+    table: &'a PairTable,
+    /// Subtotals of the batch sizes.
+    rows_s: &'a [f64],
+    batches: Vec<f64>,
+}
+
+impl<'a> Screen<'a> {
+    fn new(
+        isa: Isa,
+        space: &Space,
+        chunk: &Chunk,
+        deployment: &'a Deployment,
+        table: &'a PairTable,
+        rows_s: &'a [f64],
+    ) -> Self {
+        let batches = chunk.batches.clone().map(|at| space.batch_size.at(at) as f64).collect();
+        Self { isa, deployment, table, rows_s, batches }
+    }
+
+    /// For each batch size a time that no row of these pairs goes below: the least one, where there is one attention
+    /// operation. Rounding is monotone, so the least of the sums is the sum of the least, to the last bit.
+    fn earliest(&self, pairs: Range<usize>, earliest: &mut [f64; CHUNK_BATCHES]) {
+        let Some(earliest) = earliest.get_mut(..self.rows_s.len()) else { return };
+        earliest.copy_from_slice(self.rows_s);
+        for (entry, loads) in self.deployment.step.attention.iter().zip(&self.table.loads) {
+            let (law, count) = (&entry.op.law, entry.count as f64);
+            kernel::add_least_attention(self.isa, law, count, &self.batches, (loads, pairs.clone()), earliest);
+        }
     }
 }
 

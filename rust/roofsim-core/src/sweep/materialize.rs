@@ -1,9 +1,11 @@
 //! Every row as columns, written into memory that the caller provides.
 
+use std::ops::Range;
+
 use super::block::Block;
 use super::column::{Column, ColumnKind, names};
 use super::driver::{Chunk, Plan, Progress, Runner, Visitor};
-use super::kernel::{self, BLOCK};
+use super::kernel::{self, BLOCK, Isa, LINE};
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::parallel::Status;
@@ -96,33 +98,38 @@ impl Output<'_> {
     }
 }
 
-/// Rows of a floating-point column that wait to be stored past the caches in one go: short stretches would share their
-/// first and last cache lines.
-#[derive(Debug, Default)]
+/// A floating-point column on its way past the caches: rows that do not fill a cache line wait for the next block, because
+/// a line written in two parts takes several times as long.
+#[derive(Debug, Clone)]
 struct Staged {
-    values: Vec<f64>,
+    values: [f64; LINE + BLOCK],
+    /// Rows that wait.
+    held: usize,
 }
 
 /// Results up to this size are likely to be read from the caches.
 const CACHED_BYTES: u128 = 4 << 20;
-/// Rows that are stored in one go.
-const STAGED: usize = 8 * BLOCK;
 
 impl Staged {
+    const EMPTY: Self = Self { values: [0.0; LINE + BLOCK], held: 0 };
+
     /// Takes a block's column; `start` is its place in `out`.
-    fn take(&mut self, block: &Block<'_>, column: Column, out: &mut [f64], start: usize) {
-        let staged = self.values.len();
-        self.values.resize(staged + block.len, 0.0);
-        if let Some(values) = self.values.get_mut(staged..) {
-            block.fill(column, values);
+    fn take(&mut self, block: &Block<'_>, column: Column, inverse: Option<&[f64]>, out: &mut [f64], start: usize) {
+        let staged = self.held + block.len;
+        let Some(out) = start.checked_sub(self.held).and_then(|first| out.get_mut(first..)) else { return };
+        let Some(values) = self.values.get_mut(self.held..staged) else { return };
+        block.fill_given(column, inverse, values);
+        let whole = if staged == out.len() {
+            staged
+        } else {
+            let head = out.as_ptr().align_offset(LINE * size_of::<f64>()).min(staged);
+            head + (staged - head) / LINE * LINE
+        };
+        if let (Some(values), Some(out)) = (self.values.get(..whole), out.get_mut(..whole)) {
+            kernel::stream(block.isa, values, out);
         }
-        let end = start + block.len;
-        if self.values.len() >= STAGED || end == out.len() {
-            if let Some(out) = out.get_mut(end - self.values.len()..end) {
-                kernel::stream(block.isa, &self.values, out);
-            }
-            self.values.clear();
-        }
+        self.values.copy_within(whole..staged, 0);
+        self.held = staged - whole;
     }
 }
 
@@ -133,13 +140,15 @@ struct Piece<'o> {
     rows: usize,
     outputs: Vec<Output<'o>>,
     null: Output<'o>,
+    /// The latest rows that are not null and not marked so yet.
+    known: Range<usize>,
 }
 
 impl<'o> Piece<'o> {
     /// Takes the next rows off the front of all columns.
     fn take(first_row: u128, rows: usize, outputs: &mut [Output<'o>], null: &mut Output<'o>) -> Self {
         let outputs = outputs.iter_mut().map(|output| output.take(rows)).collect();
-        Self { first_row, rows, outputs, null: null.take(rows) }
+        Self { first_row, rows, outputs, null: null.take(rows), known: 0..0 }
     }
 }
 
@@ -150,35 +159,88 @@ struct Writer<'a, 'o> {
     piece: Option<Piece<'o>>,
     /// One for each column; `None` where the whole result stays in the caches.
     staged: Option<Vec<Staged>>,
+    /// Whether several columns follow from `1 / time`.
+    inverts: bool,
+    isa: Isa,
+}
+
+impl<'o> Writer<'_, 'o> {
+    /// The piece that a row is in, and its place there.
+    fn find(&mut self, row: u128) -> Option<(&mut Piece<'o>, usize)> {
+        while self.piece.as_ref().is_none_or(|piece| row >= piece.first_row + piece.rows as u128) {
+            self.finish_piece();
+            self.piece = Some(self.pieces.next()?);
+        }
+        let piece = self.piece.as_mut()?;
+        let start = usize::try_from(row - piece.first_row).ok()?;
+        Some((piece, start))
+    }
+
+    fn finish_piece(&mut self) {
+        if let Some(piece) = &mut self.piece {
+            piece.clear(self.isa);
+        }
+    }
+}
+
+impl Piece<'_> {
+    /// Notes whether rows from `start` on are null.
+    fn mark(&mut self, block: &Block<'_>, start: usize) {
+        if block.all_valid() && block.has_results() {
+            if self.known.end != start {
+                self.clear(block.isa);
+                self.known.start = start;
+            }
+            self.known.end = start + block.len;
+            return;
+        }
+        let Output::Flag(null) = &mut self.null else { return };
+        let Some(null) = null.get_mut(start..start + block.len) else { return };
+        if block.all_valid() {
+            null.fill(true);
+        } else {
+            null.iter_mut().enumerate().for_each(|(j, n)| *n = block.status(j) != Status::Ok);
+        }
+    }
+
+    /// Writes that the rows noted as known are not null.
+    fn clear(&mut self, isa: Isa) {
+        if let Output::Flag(null) = &mut self.null
+            && let Some(null) = null.get_mut(std::mem::take(&mut self.known))
+        {
+            kernel::clear(isa, null);
+        }
+    }
+}
+
+impl Drop for Writer<'_, '_> {
+    fn drop(&mut self) {
+        self.finish_piece();
+        kernel::fence();
+    }
 }
 
 impl Visitor for Writer<'_, '_> {
     const BY_LINE: bool = true;
 
     fn visit(&mut self, block: &Block<'_>) {
-        while self.piece.as_ref().is_none_or(|piece| block.first_row >= piece.first_row + piece.rows as u128) {
-            self.piece = self.pieces.next();
-            if self.piece.is_none() {
-                return;
+        let mut inverse = [0.0; BLOCK];
+        let inverse = inverse.get_mut(..block.len).filter(|_| self.inverts && block.has_results());
+        let inverse = inverse.map(|inverse| {
+            block.inverse(inverse);
+            &*inverse
+        });
+        let (columns, mut staged) = (self.columns, self.staged.take());
+        if let Some((piece, start)) = self.find(block.first_row) {
+            for (at, (output, &column)) in piece.outputs.iter_mut().zip(columns).enumerate() {
+                match (output, staged.as_mut().and_then(|staged| staged.get_mut(at))) {
+                    (Output::Float(out), Some(staged)) => staged.take(block, column, inverse, out, start),
+                    (output, _) => output.write(block, column, start),
+                }
             }
+            piece.mark(block, start);
         }
-        let Some(piece) = &mut self.piece else { return };
-        let start = usize::try_from(block.first_row - piece.first_row).unwrap_or(usize::MAX);
-        for (at, (output, &column)) in piece.outputs.iter_mut().zip(self.columns).enumerate() {
-            match (output, self.staged.as_mut().and_then(|staged| staged.get_mut(at))) {
-                (Output::Float(out), Some(staged)) => staged.take(block, column, out, start),
-                (output, _) => output.write(block, column, start),
-            }
-        }
-        if let Output::Flag(null) = &mut piece.null
-            && let Some(null) = null.get_mut(start..start + block.len)
-        {
-            if block.all_valid() {
-                null.fill(!block.has_results());
-            } else {
-                null.iter_mut().enumerate().for_each(|(j, n)| *n = block.status(j) != Status::Ok);
-            }
-        }
+        self.staged = staged;
     }
 }
 
@@ -268,12 +330,15 @@ impl Space {
         let null = Output::Flag(null);
         let mut deal = Deal { space: self, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
         let streams = self.result_bytes(columns).is_none_or(|bytes| bytes > CACHED_BYTES);
-        let staged = || columns.iter().map(|_| Staged::default()).collect();
+        let staged = || vec![Staged::EMPTY; columns.len()];
+        let inverts = columns.iter().filter(|column| column.is_rate()).count() > 1;
         let next = |chunk: &Chunk| Writer {
             columns,
             pieces: deal.pieces(chunk).into_iter(),
             piece: None,
             staged: streams.then(staged),
+            inverts,
+            isa: runner.isa,
         };
         runner.each_chunk(self, &plan, columns, progress, next)?;
         Ok(columns.iter().map(|&column| ColumnMeta { column, names: names(self, column) }).collect())

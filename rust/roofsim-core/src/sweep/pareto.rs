@@ -4,6 +4,7 @@ use super::block::Block;
 use super::column::Column;
 use super::driver::{Progress, Runner, Visitor};
 use super::filter::{Filter, keep_passing, latest};
+use super::front::{Entry, Front, MOST, Point};
 use super::kernel::{self, BLOCK, Mask};
 use super::space::Space;
 use crate::error::{Error, Result};
@@ -23,80 +24,45 @@ impl Pareto {
         }
         objectives.iter().try_for_each(|objective| objective.check_objective("objectives"))
     }
-}
 
-pub(super) const MOST: usize = 4;
-
-/// Signed values, smaller is better; unused objectives are 0.
-pub(super) type Point = [f64; MOST];
-
-#[derive(Debug, Default)]
-pub(super) struct Front {
-    /// Ascending in the first objective, so that whatever beats a point stands before it.
-    pub(super) points: Vec<(Point, u128)>,
-}
-
-fn no_worse(a: &Point, b: &Point) -> bool {
-    a.iter().zip(b).all(|(a, b)| a <= b)
-}
-
-impl Front {
-    /// Whether some point is no worse than `corner` everywhere and better somewhere: then it beats everything that is
-    /// no better than the corner.
-    pub(super) fn beats(&self, corner: &Point, objectives: usize) -> bool {
-        let end = self.points.partition_point(|(point, _)| point[0] <= corner[0]);
-        // The best rivals in the other objectives stand last; with two objectives only the very last can be one.
-        let rivals = if objectives == 2 { 1 } else { end };
-        self.points.iter().take(end).rev().take(rivals).any(|(point, _)| no_worse(point, corner) && point != corner)
-    }
-
-    /// Whether nothing that is no better than the corner and stands at `first_row` or below it could enter.
-    pub(super) fn covers(&self, corner: &Point, objectives: usize, first_row: u128) -> bool {
-        let start = self.points.partition_point(|(point, _)| point[0] < corner[0]);
-        let mut equal = self.points.iter().skip(start).take_while(|(point, _)| point[0] == corner[0]);
-        equal.any(|(point, row)| point == corner && *row < first_row) || self.beats(corner, objectives)
-    }
-
-    /// The values of one row, signed.
-    pub(super) fn point(objectives: &[Column], values: &[f64]) -> Point {
-        let mut point: Point = [0.0; MOST];
-        for ((slot, column), value) in point.iter_mut().zip(objectives).zip(values) {
-            *slot = column.direction().sign() * value;
-        }
-        point
-    }
-
-    pub(super) fn into_pareto(mut self, objectives: &[Column]) -> Pareto {
-        self.points.sort_unstable_by_key(|(_, row)| *row);
+    /// In row order, with values that are not signed.
+    pub(super) fn of(mut points: Vec<Entry>, objectives: &[Column]) -> Self {
+        points.sort_unstable_by_key(|(_, row)| *row);
         let values =
             |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
-        Pareto { rows: self.points.into_iter().map(|(point, row)| (values(point), row)).collect() }
+        Self { rows: points.into_iter().map(|(point, row)| (values(point), row)).collect() }
     }
 
-    pub(super) fn offer(&mut self, point: Point, row: u128) {
-        let end = self.points.partition_point(|(other, _)| other[0] <= point[0]);
-        for (other, other_row) in self.points.iter_mut().take(end).rev() {
-            if no_worse(other, &point) {
-                // Equal in everything: the lower row stays.
-                if *other == point {
-                    *other_row = row.min(*other_row);
-                }
-                return;
-            }
-        }
-        let start = self.points.partition_point(|(other, _)| other[0] < point[0]);
-        let mut at = start;
-        self.points.retain({
-            let mut position = 0;
-            move |(other, _)| {
-                let keep = position < start || !no_worse(&point, other);
-                position += 1;
-                keep
-            }
-        });
-        at = at.min(self.points.len());
-        self.points.insert(at, (point, row));
+    /// The front of the rows of several results over the same objectives.
+    #[must_use]
+    pub fn join(results: &[Self], objectives: &[Column]) -> Self {
+        let rows = results.iter().flat_map(|result| &result.rows);
+        let candidates = rows.map(|(values, row)| (signed(objectives, values), *row)).collect();
+        Self::of(Front::of(candidates, objectives.len()), objectives)
     }
+}
+
+/// The values of one row, signed so that smaller is better.
+fn signed(objectives: &[Column], values: &[f64]) -> Point {
+    let mut point: Point = [0.0; MOST];
+    for ((slot, column), value) in point.iter_mut().zip(objectives).zip(values) {
+        *slot = column.direction().sign() * value;
+    }
+    point
+}
+
+/// A point that no row of a block betters in any objective, from the least time alone; `None` where an objective does
+/// not follow from time.
+pub(super) fn best_point(block: &Block<'_>, objectives: &[Column]) -> Option<Point> {
+    let earliest = block.earliest();
+    let mut corner: Point = [0.0; MOST];
+    for (slot, &column) in corner.iter_mut().zip(objectives) {
+        *slot = match block.constant(column) {
+            Some(value) => column.direction().sign() * value,
+            None => block.of_time(column)?.best_key(earliest),
+        };
+    }
+    Some(corner)
 }
 
 struct Search<'a> {
@@ -108,29 +74,14 @@ struct Search<'a> {
     mask: Box<[Mask; BLOCK]>,
 }
 
-impl Search<'_> {
-    /// A point that no row of the block betters in any objective, from the least time alone; `None` where an
-    /// objective does not follow from time.
-    fn corner(&self, block: &Block<'_>) -> Option<Point> {
-        let earliest = block.earliest();
-        let mut corner: Point = [0.0; MOST];
-        for (slot, &column) in corner.iter_mut().zip(self.objectives) {
-            *slot = match block.constant(column) {
-                Some(value) => column.direction().sign() * value,
-                None => block.of_time(column)?.best_key(earliest),
-            };
-        }
-        Some(corner)
-    }
-}
-
 impl Visitor for Search<'_> {
+    const SCREENS: bool = true;
+
     fn visit(&mut self, block: &Block<'_>) {
-        let count = self.objectives.len();
         if !block.has_results() || !block.any_until(self.latest) {
             return;
         }
-        if self.corner(block).is_some_and(|corner| self.front.beats(&corner, count)) {
+        if best_point(block, self.objectives).is_some_and(|corner| self.front.covers(&corner, block.first_row)) {
             return;
         }
         let Some(mask) = self.mask.get_mut(..block.len) else { return };
@@ -145,7 +96,7 @@ impl Visitor for Search<'_> {
                 return;
             }
         }
-        if self.front.beats(&corner, count) {
+        if self.front.covers(&corner, block.first_row) {
             return;
         }
         for (j, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
@@ -154,7 +105,7 @@ impl Visitor for Search<'_> {
                 *slot = column.direction().sign() * values.get(j).copied().unwrap_or(f64::NAN);
             }
             if !point.iter().any(|x| x.is_nan()) {
-                self.front.offer(point, block.first_row + j as u128);
+                self.front.offer(&point, block.first_row + j as u128);
             }
         }
     }
@@ -176,21 +127,14 @@ impl Space {
             objectives,
             filters,
             latest: latest(filters),
-            front: Front::default(),
+            front: Front::new(objectives.len()),
             values: Box::new([[0.0; BLOCK]; MOST]),
             mask: Box::new([0; BLOCK]),
         };
-        let mut all = Front::default();
         let found = runner.reduce(self, &columns, progress, fresh)?;
-        let points = found.into_iter().flat_map(|search| search.front.points);
         let total = self.num_configurations().unwrap_or(u128::MAX);
-        for (count, (point, row)) in points.enumerate() {
-            // Fronts of many points take long to join.
-            if count % 1024 == 1023 && progress(total, total).is_break() {
-                return Err(Error::Interrupted);
-            }
-            all.offer(point, row);
-        }
-        Ok(all.into_pareto(objectives))
+        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        let fronts = found.into_iter().map(|search| search.front);
+        Ok(Pareto::of(Front::join(fronts, go_on)?, objectives))
     }
 }

@@ -9,6 +9,7 @@ use super::column::{Column, ColumnKind};
 use super::driver::{Progress, Runner, Visitor};
 use super::filter::{Filter, keep_known};
 use super::kernel::{BLOCK, Mask};
+use super::materialize::Output;
 use super::part::{Part, rows_of};
 use super::reduce::Scan;
 use super::space::Space;
@@ -29,6 +30,26 @@ pub enum Values {
 }
 
 impl Values {
+    /// So many zeros, for a sweep to write over.
+    fn zeros(column: Column, rows: usize) -> Self {
+        match column.kind() {
+            ColumnKind::Float => Self::Float(vec![0.0; rows]),
+            ColumnKind::Count => Self::Count(vec![0; rows]),
+            ColumnKind::Flag => Self::Flag(vec![false; rows]),
+            ColumnKind::Code => Self::Code(vec![0; rows]),
+        }
+    }
+
+    /// The place of some rows, to write into.
+    fn output(&mut self, rows: Range<usize>) -> Output<'_> {
+        match self {
+            Self::Float(x) => Output::Float(x.get_mut(rows).unwrap_or_default()),
+            Self::Count(x) => Output::Count(x.get_mut(rows).unwrap_or_default()),
+            Self::Flag(x) => Output::Flag(x.get_mut(rows).unwrap_or_default()),
+            Self::Code(x) => Output::Code(x.get_mut(rows).unwrap_or_default()),
+        }
+    }
+
     fn new(column: Column, rows: usize) -> Self {
         match column.kind() {
             ColumnKind::Float => Self::Float(Vec::with_capacity(rows)),
@@ -104,25 +125,24 @@ impl Visitor for Gather<'_> {
             return;
         }
         let start = self.found.rows.len();
-        let kept =
-            |mask: &[Mask]| mask.iter().enumerate().filter(|(_, m)| **m != 0).map(|(j, _)| j).collect::<Vec<_>>();
         let all = passing == block.len as u64;
-        let chosen = if all { Vec::new() } else { kept(mask) };
-        let first = self.part.first_row + block.first_row;
-        // `select` refuses spaces whose row numbers pass 2^64.
-        let row = |j: usize| u64::try_from(first + j as u128).unwrap_or(u64::MAX);
-        if all {
-            self.found.rows.extend((0..block.len).map(row));
-        } else {
-            self.found.rows.extend(chosen.iter().map(|&j| row(j)));
+        let mut chosen = [0; BLOCK];
+        let mut count = 0;
+        for (j, m) in mask.iter().enumerate() {
+            // No branch on what is kept: it may alternate.
+            if let Some(slot) = chosen.get_mut(count) {
+                *slot = j;
+            }
+            count += usize::from(*m != 0);
         }
-        let is_null = |j: usize| block.status(j) != Status::Ok;
-        if !block.has_results() {
-            self.found.null.resize(self.found.rows.len(), true);
-        } else if all {
-            self.found.null.extend((0..block.len).map(is_null));
+        let chosen = chosen.get(..count).unwrap_or(&[]);
+        // `select` refuses spaces whose row numbers pass 2^64.
+        let first = u64::try_from(self.part.first_row + block.first_row).unwrap_or(u64::MAX);
+        self.found.rows.extend(chosen.iter().map(|&j| first + j as u64));
+        if !block.has_results() || block.all_valid() {
+            self.found.null.resize(self.found.rows.len(), !block.has_results());
         } else {
-            self.found.null.extend(chosen.iter().map(|&j| is_null(j)));
+            self.found.null.extend(chosen.iter().map(|&j| block.status(j) != Status::Ok));
         }
         let mut values = [0.0; BLOCK];
         let Some(values) = values.get_mut(..block.len) else { return };
@@ -176,6 +196,46 @@ struct TooMany {
     seen: u128,
 }
 
+/// All rows of `rows`: nothing has to be looked at before it is known where a row goes.
+fn whole(
+    space: &Space,
+    scan: &Scan<'_>,
+    rows: Range<u128>,
+    columns: &[Column],
+    progress: &mut Progress<'_>,
+) -> Result<Selection> {
+    let num_rows = usize::try_from(rows.end - rows.start)
+        .map_err(|_| Error::overflow("rows", rows.end - rows.start, "must stay below 2^63"))?;
+    let number = |row: u128| u64::try_from(row).unwrap_or(u64::MAX);
+    let mut found = Selection {
+        rows: (number(rows.start)..number(rows.end)).collect(),
+        null: vec![false; num_rows],
+        columns: columns.iter().map(|&column| Values::zeros(column, num_rows)).collect(),
+    };
+    // The number of the last row of all may be one that a range cannot end at.
+    found.rows.resize(num_rows, u64::MAX);
+    let mut start = 0;
+    scan.each_part(space, rows, progress, |part, _, tick| {
+        let end = start + usize::try_from(part.space.num_configurations().unwrap_or(0)).unwrap_or(0);
+        let outputs = found.columns.iter_mut().map(|values| values.output(start..end)).collect();
+        let null = found.null.get_mut(start..end).unwrap_or_default();
+        part.space.run(scan.runner, columns, outputs, null, tick)?;
+        for (values, &column) in found.columns.iter_mut().zip(columns) {
+            // Codes of a part count from its first model.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position on an axis")]
+            let offset = part.offset(column) as u32;
+            if let (Output::Code(codes), 1..) = (values.output(start..end), offset) {
+                for code in codes {
+                    *code += offset;
+                }
+            }
+        }
+        start = end;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// The rows of `rows` that pass, or that they are more than `most`.
 fn gather(
     space: &Space,
@@ -185,6 +245,13 @@ fn gather(
     most: u64,
     progress: &mut Progress<'_>,
 ) -> Result<std::result::Result<Selection, TooMany>> {
+    if scan.filters.is_empty() {
+        let (seen, kept) = (rows.end, u64::try_from(rows.end - rows.start).unwrap_or(u64::MAX));
+        if kept > most {
+            return Ok(Err(TooMany { kept, seen }));
+        }
+        return whole(space, scan, rows, columns, progress).map(Ok);
+    }
     let needed: Vec<Column> = scan.filters.iter().map(|f| f.column).chain(columns.iter().copied()).collect();
     let kept = AtomicU64::new(0);
     let mut seen = 0;

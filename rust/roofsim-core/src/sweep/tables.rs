@@ -27,7 +27,7 @@ use crate::step::{CompiledStep, RowOp, Rows};
 use crate::workload::{MAX_TOKENS, Request};
 
 /// Categorical axes that make a deployment: the rest are capacity limits.
-const DEPLOYMENT_AXES: usize = 10;
+pub(super) const DEPLOYMENT_AXES: usize = 10;
 
 /// A compiled combination.
 #[derive(Debug)]
@@ -48,13 +48,14 @@ pub(super) struct Combination {
 
 impl Combination {
     /// A combination by itself.
+    #[cfg(test)]
     pub(super) fn compile(space: &Space, index: u64) -> Result<Self> {
         let (spec, _) = space.combination(index)?;
         Self::of(space, index, &compile(spec)?)
     }
 
     /// A combination whose deployment is compiled already.
-    fn of(space: &Space, index: u64, compiled: &Compiled) -> Result<Self> {
+    pub(super) fn of(space: &Space, index: u64, compiled: &Compiled) -> Result<Self> {
         let position = space.position(index);
         let (spec, limits) = space.combination(index)?;
         let runs = match compiled {
@@ -73,9 +74,9 @@ impl Combination {
 }
 
 /// A deployment, or why it does not run.
-type Compiled = std::result::Result<Arc<Deployment>, Status>;
+pub(super) type Compiled = std::result::Result<Arc<Deployment>, Status>;
 
-fn compile(spec: DeploymentSpec) -> Result<Compiled> {
+pub(super) fn compile(spec: DeploymentSpec) -> Result<Compiled> {
     Ok(spec.try_compile()?.map(Arc::new).map_err(|reason| reason.status))
 }
 

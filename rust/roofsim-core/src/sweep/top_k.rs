@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::atomic::{self, AtomicU64};
 
 use super::block::Block;
 use super::column::{Column, Direction};
 use super::driver::{Progress, Runner, Visitor};
 use super::filter::{Filter, keep_passing, latest};
-use super::kernel::{self, BLOCK, Mask};
+use super::kernel::{self, BLOCK, Mask, Test};
 use super::space::Space;
 use crate::error::{Error, Result};
 
@@ -142,24 +143,51 @@ impl Direction {
     }
 }
 
+/// The least threshold that any thread knows: what cannot enter there cannot be among the best of all.
+#[derive(Debug)]
+struct Threshold(AtomicU64);
+
+impl Threshold {
+    const fn new() -> Self {
+        Self(AtomicU64::new(f64::INFINITY.to_bits()))
+    }
+
+    fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(atomic::Ordering::Relaxed))
+    }
+
+    fn lower(&self, key: f64) {
+        let lowered = |bits: u64| (key < f64::from_bits(bits)).then_some(key.to_bits());
+        // Nothing is lower than what is there already: fine.
+        let _ = self.0.fetch_update(atomic::Ordering::Relaxed, atomic::Ordering::Relaxed, lowered);
+    }
+}
+
 struct Search<'a> {
     column: Column,
     filters: &'a [Filter],
     latest: f64,
     best: Best,
+    threshold: &'a Threshold,
     values: Box<[f64; BLOCK]>,
     mask: Box<[Mask; BLOCK]>,
 }
 
 impl Visitor for Search<'_> {
+    const SCREENS: bool = true;
+
+    fn prefers_large_batches(&self) -> bool {
+        matches!(self.column, Column::TokensPerS | Column::TokensPerSPerGpu | Column::UsdPerMtok | Column::Mfu)
+    }
+
     fn visit(&mut self, block: &Block<'_>) {
         if !block.has_results() {
             return;
         }
-        // One look at the times tells for most blocks that no row can enter: no mask, no division.
-        let threshold = self.best.threshold();
-        let reachable = block.of_time(self.column).map_or(f64::INFINITY, |of_time| of_time.latest(threshold));
-        let latest = reachable.min(self.latest);
+        // One look at the least time tells for most blocks that no row can enter: no mask, no division.
+        let threshold = self.threshold.get();
+        let of_time = block.of_time(self.column);
+        let latest = of_time.map_or(f64::INFINITY, |of_time| of_time.latest(threshold)).min(self.latest);
         if !block.any_until(latest) {
             return;
         }
@@ -167,16 +195,20 @@ impl Visitor for Search<'_> {
             return;
         };
         keep_passing(block, self.filters, mask);
-        block.fill(self.column, values);
-        let sign = self.column.direction().sign();
-        if !kernel::any_within(block.isa, values, sign, threshold, mask) {
+        if latest < f64::INFINITY {
+            kernel::keep(block.isa, block.time_s(), Test::LessEqual, latest, mask);
+        }
+        if mask.iter().fold(0, |any, kept| any | kept) == 0 {
             return;
         }
+        block.fill(self.column, values);
+        let sign = self.column.direction().sign();
         for (j, (&value, &kept)) in values.iter().zip(&*mask).enumerate() {
-            if kept != 0 && !value.is_nan() {
+            if kept != 0 && sign * value <= threshold {
                 self.best.offer(sign * value, block.first_row + j as u128);
             }
         }
+        self.threshold.lower(self.best.threshold());
     }
 }
 
@@ -193,11 +225,13 @@ impl Space {
         self.check()?;
         TopK::check(k, column)?;
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain([column]).collect();
+        let threshold = Threshold::new();
         let fresh = || Search {
             column,
             filters,
             latest: latest(filters),
             best: Best::new(k),
+            threshold: &threshold,
             values: Box::new([0.0; BLOCK]),
             mask: Box::new([0; BLOCK]),
         };

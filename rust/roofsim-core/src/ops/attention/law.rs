@@ -162,6 +162,7 @@ impl Kernel {
     }
 
     /// The faster of two.
+    #[inline(always)]
     pub(super) fn or(self, other: Self) -> Self {
         if self.time_s() < other.time_s() { self } else { other }
     }
@@ -424,7 +425,15 @@ impl KernelLaw {
         }
     }
 
+    /// Compute, memory and overhead time of a load: what its cost has of them.
+    #[inline(always)]
+    pub fn parts_s(&self, load: &Load) -> [f64; 3] {
+        let kernel = self.kernel(load);
+        [kernel.compute_s, larger(kernel.memory_s, self.least_s(load)), kernel.overhead_s]
+    }
+
     /// The kernel that serves a load.
+    #[inline(always)]
     pub(super) fn kernel(&self, load: &Load) -> Kernel {
         match self.kernels {
             Kernels::Roofline => Kernel {

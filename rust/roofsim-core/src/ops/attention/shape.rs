@@ -2,6 +2,7 @@
 //!
 //! Causal: the row at position p (from 0) sees min(p + 1, window) keys. The triangle is counted, never the full square.
 
+use crate::arithmetic::float;
 use crate::format::{ComputeDType, KvFormat};
 use crate::model::{Span, kept_tokens};
 use crate::workload::Request;
@@ -168,11 +169,11 @@ impl AttentionShape {
         let kept = kept_tokens(self.span, request.context_tokens) as f64;
         let bytes = self.request_bytes(q, keys);
         Counts {
-            flops: flops as f64,
-            bytes: bytes as f64,
-            moved_bytes: if is_packed { bytes } else { self.tiled_bytes(q, keys, bytes) } as f64,
-            split_flops: split_flops as f64,
-            packed_limit_flops: self.split_flops(self.most_packed_tokens(), request, keys) as f64,
+            flops: float(flops),
+            bytes: float(bytes),
+            moved_bytes: float(if is_packed { bytes } else { self.tiled_bytes(q, keys, bytes) }),
+            split_flops: float(split_flops),
+            packed_limit_flops: float(self.split_flops(self.most_packed_tokens(), request, keys)),
             is_packed,
             row_share: rows.min(BLOCK) as f64 / BLOCK as f64,
             tiles,
@@ -183,8 +184,8 @@ impl AttentionShape {
             long: if is_packed { LongTiles::default() } else { self.long_tiles(request) },
             head_bytes: keys as f64 * self.head_bytes(),
             root_context: (kept * self.relative_width()).sqrt(),
-            expanded_flops: expanded as f64,
-            expansion_flops: expansion as f64,
+            expanded_flops: float(expanded),
+            expansion_flops: float(expansion),
         }
     }
 

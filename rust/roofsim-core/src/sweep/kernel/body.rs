@@ -1,5 +1,9 @@
 //! The bodies: inlined into every copy, so that each is compiled for the copy's instruction set.
 
+use std::ops::Range;
+
+pub(super) use super::parts::add_parts;
+use crate::arithmetic::smaller;
 use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad};
 use crate::step::RowOp;
 
@@ -125,7 +129,7 @@ impl LoadTable {
 }
 
 #[inline(always)]
-fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
+pub(super) fn part(column: &[f64], first: usize, len: usize) -> &[f64] {
     &column[first..first + len]
 }
 
@@ -156,7 +160,7 @@ pub(super) fn add_attention(
     (table, first): (&LoadTable, usize),
     start: Option<f64>,
     time: &mut [f64],
-) -> f64 {
+) {
     let n = time.len();
     let bytes = part(&table.bytes, first, n);
     let moved_bytes = part(&table.moved_bytes, first, n);
@@ -172,13 +176,7 @@ pub(super) fn add_attention(
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             add_each!(time, start, j => {
-                let load = Load {
-                    requests: 1.0,
-                    moved_bytes: moved_bytes[j],
-                    split_s: split_s[j],
-                    split_overhead_s: split_overhead_s[j],
-                    ..Load::default()
-                };
+                let load = packed(moved_bytes[j], split_s[j], 0.0, split_overhead_s[j]);
                 count * law.split_time_s(&load.times(batch))
             });
         }
@@ -214,24 +212,99 @@ pub(super) fn add_attention(
             });
         }
         Kernels::PassAndSplit => {
-            // Packed rows: one pass differs from the split by its overhead and by what it streams alone.
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             let stream_s = part(&table.stream_s, first, n);
             add_each!(time, start, j => {
-                let load = Load {
-                    requests: 1.0,
-                    moved_bytes: moved_bytes[j],
-                    split_s: split_s[j],
-                    stream_s: stream_s[j],
-                    split_overhead_s: split_overhead_s[j],
-                    ..Load::default()
-                };
+                let load = packed(moved_bytes[j], split_s[j], stream_s[j], split_overhead_s[j]);
                 count * law.packed_time_s(&load.times(batch))
             });
         }
     }
-    earliest(time)
+}
+
+/// The load of a request of packed rows, as far as its time depends on it.
+#[inline(always)]
+fn packed(moved_bytes: f64, split_s: f64, stream_s: f64, split_overhead_s: f64) -> Load {
+    Load { requests: 1.0, moved_bytes, split_s, stream_s, split_overhead_s, ..Load::default() }
+}
+
+/// Rows side by side whose least is kept for each place: a single running minimum would wait for itself.
+const LANES: usize = 8;
+
+/// The least value of the expression over all rows. The columns go by their own names in it.
+macro_rules! least_each {
+    ($rows:expr, [$($column:ident),*], $j:ident => $value:expr) => {{
+        let rows = $rows;
+        $(let ($column, _) = $column.as_chunks::<LANES>();)*
+        $(let $column = &$column[..rows / LANES];)*
+        let mut lanes = [f64::INFINITY; LANES];
+        for i in 0..rows / LANES {
+            $(let $column = &$column[i];)*
+            for $j in 0..LANES {
+                lanes[$j] = smaller($value, lanes[$j]);
+            }
+        }
+        lanes.iter().fold(f64::INFINITY, |least, &lane| smaller(lane, least))
+    }};
+}
+
+/// Least time of one attention operation over some rows of a table, for `batch` requests each.
+#[inline(always)]
+fn least_attention(law: &KernelLaw, batch: f64, table: &LoadTable, rows: Range<usize>) -> f64 {
+    let (first, n) = (rows.start, rows.len());
+    if table.has_tiles && law.kernels == Kernels::PassAndSplit {
+        let mut times = [0.0; BLOCK];
+        add_attention(law, 1.0, batch, (table, first), Some(0.0), &mut times[..n]);
+        return earliest(&times[..n]);
+    }
+    let moved_bytes = part(&table.moved_bytes, first, n);
+    let least = match law.kernels {
+        Kernels::Roofline => {
+            let (bytes, flops) = (part(&table.bytes, first, n), part(&table.flops, first, n));
+            least_each!(n, [bytes, flops], j => {
+                let load = Load { flops: flops[j], bytes: bytes[j], ..Load::default() };
+                law.roofline_time_s(&load.times(batch))
+            })
+        }
+        Kernels::Split => {
+            let split_s = part(&table.split_s, first, n);
+            let split_overhead_s = part(&table.split_overhead_s, first, n);
+            least_each!(n, [moved_bytes, split_s, split_overhead_s], j => {
+                let load = packed(moved_bytes[j], split_s[j], 0.0, split_overhead_s[j]);
+                law.split_time_s(&load.times(batch))
+            })
+        }
+        Kernels::PassAndSplit => {
+            let split_s = part(&table.split_s, first, n);
+            let split_overhead_s = part(&table.split_overhead_s, first, n);
+            let stream_s = part(&table.stream_s, first, n);
+            least_each!(n, [moved_bytes, split_s, stream_s, split_overhead_s], j => {
+                let load = packed(moved_bytes[j], split_s[j], stream_s[j], split_overhead_s[j]);
+                law.packed_time_s(&load.times(batch))
+            })
+        }
+    };
+    let odd = n % LANES;
+    if odd == 0 {
+        return least;
+    }
+    let mut times = [0.0; LANES];
+    add_attention(law, 1.0, batch, (table, rows.end - odd), Some(0.0), &mut times[..odd]);
+    smaller(earliest(&times[..odd]), least)
+}
+
+#[inline(always)]
+pub(super) fn add_least_attention(
+    law: &KernelLaw,
+    count: f64,
+    batches: &[f64],
+    (table, rows): (&LoadTable, Range<usize>),
+    earliest: &mut [f64],
+) {
+    for (earliest, &batch) in earliest.iter_mut().zip(batches) {
+        *earliest += count * least_attention(law, batch, table, rows.clone());
+    }
 }
 
 #[inline(always)]
@@ -268,15 +341,6 @@ pub(super) fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask])
     for (m, &x) in mask.iter_mut().zip(x) {
         *m &= when((x == value) == wanted);
     }
-}
-
-#[inline(always)]
-pub(super) fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]) -> bool {
-    let mut any = 0;
-    for (&v, &m) in value.iter().zip(mask) {
-        any |= m & when(sign * v <= threshold);
-    }
-    any != 0
 }
 
 #[inline(always)]

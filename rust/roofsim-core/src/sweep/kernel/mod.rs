@@ -1,7 +1,8 @@
 //! The loops of the sweep, each compiled for several instruction sets from one body and chosen once at run time.
 //!
-//! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. The only
-//! `unsafe` of the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
+//! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. Fused
+//! multiply-add serves in [`quotient`] alone, whose result is that of a division to the last bit. The only `unsafe` of
+//! the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
 
 #![expect(
     unsafe_code,
@@ -9,14 +10,19 @@
 )]
 
 mod body;
+mod parts;
+mod quotient;
 mod stream;
+
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::ops::attention::KernelLaw;
 use crate::step::RowOp;
 
 pub use body::{BLOCK, LoadTable, Mask, Test};
-pub(crate) use stream::stream;
+pub(crate) use quotient::quotient;
+pub(crate) use stream::{LINE, clear, fence, stream};
 
 /// An instruction set that the loops were compiled for and this machine has: others cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,7 +32,7 @@ pub struct Isa(Set);
 enum Set {
     /// What the target guarantees.
     Baseline,
-    /// AVX2 (x86-64-v3).
+    /// AVX2 and FMA (x86-64-v3).
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 F, VL, DQ and BW.
@@ -45,22 +51,23 @@ impl Isa {
 
     /// All that this machine has, narrowest first.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "only x86-64 has more than the baseline")]
-        let mut known = vec![Self::BASELINE];
         #[cfg(target_arch = "x86_64")]
         {
-            if std::is_x86_feature_detected!("avx2") {
-                known.push(Self(Set::Avx2));
-                let wide = std::is_x86_feature_detected!("avx512f")
-                    && std::is_x86_feature_detected!("avx512vl")
-                    && std::is_x86_feature_detected!("avx512dq")
-                    && std::is_x86_feature_detected!("avx512bw");
-                if wide {
-                    known.push(Self(Set::Avx512));
-                }
-            }
+            let wide = std::is_x86_feature_detected!("avx512f")
+                && std::is_x86_feature_detected!("avx512vl")
+                && std::is_x86_feature_detected!("avx512dq")
+                && std::is_x86_feature_detected!("avx512bw");
+            Self::with(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"), wide)
         }
-        known
+        #[cfg(not(target_arch = "x86_64"))]
+        vec![Self::BASELINE]
+    }
+
+    /// Those of a machine that has these features, narrowest first; only `available` may ask for them.
+    #[cfg(target_arch = "x86_64")]
+    fn with(avx2: bool, avx512: bool) -> Vec<Self> {
+        let wider = [avx2.then_some(Set::Avx2), (avx2 && avx512).then_some(Set::Avx512)];
+        std::iter::once(Self::BASELINE).chain(wider.into_iter().flatten().map(Self)).collect()
     }
 
     /// One that this machine has, by name.
@@ -116,19 +123,24 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    /// Adds `count` times the attention time of `batch` requests to each row, or to `start` where the rows begin alike;
-    /// returns the least time. `loads` is a table and the position of the first row in it.
+    /// Adds `count` times the attention time of `batch` requests to each row, or to `start` where the rows begin alike.
+    /// `loads` is a table and the position of the first row in it.
     fn add_attention(
         law: &KernelLaw, count: f64, batch: f64, loads: (&LoadTable, usize), start: Option<f64>, time: &mut [f64]
-    ) -> f64;
+    );
+    /// For each batch size adds `count` times the least attention time of at most [`BLOCK`] rows of a table. Times of
+    /// single rows are evaluated and compared, but not kept.
+    fn add_least_attention(
+        law: &KernelLaw, count: f64, batches: &[f64], loads: (&LoadTable, Range<usize>), earliest: &mut [f64]
+    );
+    /// Adds `count` times the compute, memory and overhead time of `batch` requests to each row's. `loads` is as above.
+    fn add_parts(law: &KernelLaw, count: f64, batch: f64, loads: (&LoadTable, usize), parts: [&mut [f64]; 3]);
     /// `out = numerator / x / divisor`.
     fn divide(numerator: f64, x: &[f64], divisor: f64, out: &mut [f64]);
     /// Clears the mask where `x` fails a test against `value`.
     fn keep(x: &[f64], test: Test, value: f64, mask: &mut [Mask]);
     /// Clears the mask where `x` differs from `value` (or equals it, with `wanted` false).
     fn keep_equal(x: &[f64], value: f64, wanted: bool, mask: &mut [Mask]);
-    /// Whether any kept row has `sign x value <= threshold`.
-    fn any_within(value: &[f64], sign: f64, threshold: f64, mask: &[Mask]) -> bool;
     /// Least time.
     fn earliest(time: &[f64]) -> f64;
     /// Least `sign x value` over the kept rows; infinity without any.
@@ -137,4 +149,19 @@ dispatch! {
     fn row_times(op: &RowOp, rows: &[f64], out: &mut [f64]);
     /// `out += count x`.
     fn accumulate(count: f64, x: &[f64], out: &mut [f64]);
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::Isa;
+
+    #[test]
+    fn the_widest_set_that_a_machine_has_is_chosen() {
+        let names = |avx2, avx512| Isa::with(avx2, avx512).iter().map(|isa| isa.name()).collect::<Vec<_>>();
+        assert_eq!(names(false, false), ["baseline"]);
+        assert_eq!(names(false, true), ["baseline"]);
+        assert_eq!(names(true, false), ["baseline", "avx2"]);
+        assert_eq!(names(true, true), ["baseline", "avx2", "avx512"]);
+        assert_eq!(Some(&Isa::detect()), Isa::available().last());
+    }
 }

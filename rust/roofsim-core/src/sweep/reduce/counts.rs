@@ -17,33 +17,35 @@ struct Counts<'a> {
     kept: Kept,
 }
 
-impl Counts<'_> {
-    fn add(&mut self, group: usize, rows: u64) {
-        if let Some(count) = self.counts.get_mut(group) {
-            *count += rows;
-        }
-    }
-}
-
 impl Reduction for Counts<'_> {
     fn fresh(&self) -> Self {
         Self { keys: self.keys, counts: vec![0; self.counts.len()], kept: Kept::default() }
     }
 
     fn see(&mut self, part: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
+        let mask = self.kept.rows(block, filters);
         let mut each = [0; BLOCK];
-        let places = self.keys.places(part, block, &mut each);
-        let mut kept = std::mem::take(&mut self.kept);
-        let mask = kept.rows(block, filters);
-        match places {
-            Places::One(group) => self.add(group, mask.iter().map(|m| m & 1).sum()),
+        let counts = &mut self.counts;
+        let mut add = |group: usize, rows: u64| {
+            if let Some(count) = counts.get_mut(group) {
+                *count += rows;
+            }
+        };
+        match self.keys.places(part, block, &mut each) {
+            Places::One(group) => add(group, mask.iter().map(|m| m & 1).sum()),
             Places::Each(groups) => {
-                for (&group, m) in groups.iter().zip(mask) {
-                    self.add(group, m & 1);
+                // Neighbours are alike: one addition for as many as are in the same group.
+                let (mut group, mut rows) = (0, 0);
+                for (&of_row, m) in groups.iter().zip(mask) {
+                    if of_row != group {
+                        add(group, std::mem::take(&mut rows));
+                        group = of_row;
+                    }
+                    rows += m & 1;
                 }
+                add(group, rows);
             }
         }
-        self.kept = kept;
     }
 
     fn join(&mut self, other: Self) {

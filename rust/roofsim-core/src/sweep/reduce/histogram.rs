@@ -4,10 +4,9 @@ use super::super::block::Block;
 use super::super::column::{Column, ColumnKind};
 use super::super::driver::Progress;
 use super::super::filter::Filter;
-use super::super::kernel::BLOCK;
 use super::super::part::Part;
 use super::super::space::Space;
-use super::{Kept, Reduction, Scan, fill_known};
+use super::{Kept, Reduction, Scan, extent};
 use crate::error::{Error, Result};
 
 /// Rows per bin. A bin holds its lower edge and not its upper one, the last bin holds both.
@@ -28,45 +27,88 @@ const MAX_BINS: usize = 1 << 20;
 
 struct Bins<'a> {
     column: Column,
-    edges: &'a [f64],
+    /// The edges, the last one moved up by one float: its bin holds it.
+    bounds: &'a [f64],
     found: Histogram,
     kept: Kept,
 }
 
 impl<'a> Bins<'a> {
-    fn new(column: Column, edges: &'a [f64]) -> Self {
-        let found = Histogram { counts: vec![0; edges.len().saturating_sub(1)], ..Histogram::default() };
-        Self { column, edges, found, kept: Kept::default() }
+    fn new(column: Column, bounds: &'a [f64]) -> Self {
+        let found = Histogram { counts: vec![0; bounds.len().saturating_sub(1)], ..Histogram::default() };
+        Self { column, bounds, found, kept: Kept::default() }
+    }
+}
+
+impl Histogram {
+    fn add(&mut self, slot: usize, rows: u64) {
+        let count = match slot.checked_sub(1) {
+            None => &mut self.below,
+            Some(bin) => self.counts.get_mut(bin).unwrap_or(&mut self.above),
+        };
+        *count += rows;
+    }
+}
+
+/// A bin, or what lies before the first or behind the last.
+#[derive(Debug, Clone, Copy)]
+struct Bin {
+    /// Bounds at or below its values.
+    slot: usize,
+    /// Its values are at least this.
+    low: f64,
+    /// And below this.
+    high: f64,
+}
+
+impl Bin {
+    /// The bin of a value, looked for from the slot of another on.
+    fn of(bounds: &[f64], x: f64, near: usize) -> Self {
+        let (mut low, mut high, mut step) = (near, near, 1);
+        let bound = |at: usize| bounds.get(at).copied().unwrap_or(f64::INFINITY);
+        while low > 0 && bound(low - 1) > x {
+            high = low - 1;
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while high < bounds.len() && bound(high) <= x {
+            low = high + 1;
+            high = (high + step).min(bounds.len());
+            step *= 2;
+        }
+        let slot = low + bounds.get(low..high).map_or(0, |between| between.partition_point(|&bound| bound <= x));
+        Self { slot, low: if slot == 0 { f64::NEG_INFINITY } else { bound(slot - 1) }, high: bound(slot) }
+    }
+
+    fn holds(&self, x: f64) -> bool {
+        x >= self.low && x < self.high
     }
 }
 
 impl Reduction for Bins<'_> {
     fn fresh(&self) -> Self {
-        Self::new(self.column, self.edges)
+        Self::new(self.column, self.bounds)
     }
 
     fn see(&mut self, _: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
-        let mask = self.kept.rows(block, filters);
-        if mask.iter().all(|&m| m == 0) {
+        let (values, null) = self.kept.values(block, self.column, filters);
+        self.found.null += null;
+        // Neighbours are alike: often one bin has all, else the next value is in the bin of the last or near it.
+        let (least, most) = extent(values);
+        let mut bin = Bin::of(self.bounds, least, 0);
+        if bin.holds(most) {
+            self.found.add(bin.slot, values.len() as u64);
             return;
         }
-        let mut values = [0.0; BLOCK];
-        let Some(values) = values.get_mut(..block.len) else { return };
-        fill_known(block, self.column, values);
-        let last = self.edges.last().copied().unwrap_or(f64::NAN);
-        for (&x, _) in values.iter().zip(mask).filter(|(_, m)| **m != 0) {
-            // Edges at or below the value: 0 is below all, and the last edge belongs to the last bin.
-            let at = self.edges.partition_point(|&edge| edge <= x) - usize::from(x == last);
-            let slot = match at {
-                _ if x.is_nan() => Some(&mut self.found.null),
-                0 => Some(&mut self.found.below),
-                _ if at == self.edges.len() => Some(&mut self.found.above),
-                _ => self.found.counts.get_mut(at - 1),
-            };
-            if let Some(slot) = slot {
-                *slot += 1;
+        let mut rows = 0;
+        for &x in values {
+            if !bin.holds(x) {
+                self.found.add(bin.slot, std::mem::take(&mut rows));
+                bin = Bin::of(self.bounds, x, bin.slot);
             }
+            rows += 1;
         }
+        self.found.add(bin.slot, rows);
     }
 
     fn join(&mut self, other: Self) {
@@ -88,14 +130,22 @@ impl Space {
     ) -> Result<Histogram> {
         check_numeric(column)?;
         if !(2..=MAX_BINS + 1).contains(&edges.len()) {
-            return Err(Error::spec("edges", edges.len(), format!("must be between 2 and {} numbers", MAX_BINS + 1)));
+            let rule = format!("must have between 2 and {} edges, for 1 to {MAX_BINS} bins", MAX_BINS + 1);
+            return Err(Error::spec("bins", format!("{} edges", edges.len()), rule));
         }
-        let rises = |low: f64, high: f64| low < high && (high - low).is_finite();
-        let mut pairs = edges.iter().zip(edges.iter().skip(1));
-        if let Some((low, high)) = pairs.find(|(low, high)| !rises(**low, **high)) {
-            return Err(Error::spec("edges", format!("{low}, {high}"), "must be finite and rise"));
+        if let Some((at, edge)) = edges.iter().enumerate().find(|(_, edge)| !edge.is_finite()) {
+            return Err(Error::spec(format!("bins[{at}]"), edge, "edges must be finite numbers"));
         }
-        Ok(scan.reduce(self, &[column], Bins::new(column, edges), progress)?.found)
+        let mut pairs = edges.iter().zip(edges.iter().skip(1)).enumerate();
+        if let Some((at, (low, high))) = pairs.find(|(_, (low, high))| low >= high) {
+            let rule = format!("edges must rise: it must be above the edge before it, {low}");
+            return Err(Error::spec(format!("bins[{}]", at + 1), high, rule));
+        }
+        let mut bounds = edges.to_vec();
+        if let Some(last) = bounds.last_mut() {
+            *last = last.next_up();
+        }
+        Ok(scan.reduce(self, &[column], Bins::new(column, &bounds), progress)?.found)
     }
 }
 
@@ -105,4 +155,23 @@ pub(super) fn check_numeric(column: Column) -> Result<()> {
         return Err(Error::spec("column", column.name(), "its values are names, not numbers: see counts"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bin;
+
+    #[test]
+    fn a_bin_is_found_from_anywhere() {
+        let bounds: Vec<f64> = (0..37).map(|i| f64::from(i * i)).collect();
+        let values = (-3..1400).map(f64::from).chain([f64::NEG_INFINITY, f64::INFINITY, 0.5, 1295.5]);
+        for x in values {
+            let slot = bounds.iter().filter(|bound| **bound <= x).count();
+            for near in 0..=bounds.len() {
+                let bin = Bin::of(&bounds, x, near);
+                assert_eq!(bin.slot, slot, "{x} looked for from {near}");
+                assert!(bin.holds(x) || x == f64::INFINITY);
+            }
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Groups of rows: which columns may make them, and the number of the group a row belongs to.
 
+use std::ops::Range;
+
 use super::super::block::Block;
 use super::super::column::{Column, ColumnKind, names};
 use super::super::kernel::BLOCK;
 use super::super::part::Part;
 use super::super::space::{Axis, Space};
-use super::super::tables::Combination;
 use crate::error::{Error, Result};
 
 /// Most groups of one reduction: what it keeps must stay small however many rows there are.
@@ -94,6 +95,22 @@ impl Domain {
         }
     }
 
+    /// The places of all values from `least` to `most`.
+    fn span(&self, least: f64, most: f64) -> Range<usize> {
+        match self {
+            // Codes have no order: one, or any.
+            Self::Codes(codes) if least == most => {
+                let place = self.place(least);
+                place..(place + 1).min(codes.len() + 1)
+            }
+            Self::Codes(codes) => 0..codes.len(),
+            // Equal values are all in the first place.
+            Self::Range { step, .. } if *step == 0.0 => 0..1,
+            Self::Range { len, .. } => self.place(least).min(*len)..(self.place(most) + 1).min(*len),
+            Self::Values(values) => self.place(least)..values.partition_point(|&x| x <= most),
+        }
+    }
+
     fn value(&self, place: usize) -> Option<f64> {
         match self {
             Self::Codes(codes) => (place < codes.len()).then_some(place as f64),
@@ -111,8 +128,19 @@ pub(in super::super) struct Keys {
     num_groups: usize,
 }
 
+/// The groups that the rows of a region may be in: places of every column's values.
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct Span(Box<[Range<usize>]>);
+
+impl Span {
+    /// Number of places of each column.
+    pub(in super::super) fn widths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().map(ExactSizeIterator::len)
+    }
+}
+
 /// Groups of the rows of a block.
-pub(super) enum Places<'a> {
+pub(in super::super) enum Places<'a> {
     /// All rows are in one.
     One(usize),
     /// One per row.
@@ -149,27 +177,29 @@ impl Keys {
         self.domains.iter().map(Domain::len).product()
     }
 
-    /// Refuses columns that differ among the rows of a combination.
-    pub(in super::super) fn check_of_combination(&self) -> Result<()> {
-        use Column::{BatchSize, Bound, ContextTokens, Fits, QueryTokens, Status};
-        let differs = |c: &&Column| matches!(c, BatchSize | ContextTokens | QueryTokens | Fits | Bound | Status);
-        match self.columns.iter().find(differs) {
-            None => Ok(()),
-            Some(column) => {
-                let rule =
-                    "differs within a combination of the other axes: method must be scan or auto for such groups";
-                Err(Error::spec("group_by", column.name(), rule))
-            }
-        }
+    /// The grouping columns.
+    pub(in super::super) fn columns(&self) -> &[Column] {
+        &self.columns
     }
 
-    /// The group of all rows of a combination; its columns must have passed `check_of_combination`.
-    pub(in super::super) fn of_combination(&self, space: &Space, combination: &Combination) -> usize {
-        let each = self.columns.iter().zip(&self.domains);
-        each.fold(0, |group, (&column, domain)| {
-            let value = combination.constant(space, column);
-            group * (domain.len() + 1) + domain.place(value.unwrap_or(f64::NAN))
-        })
+    /// The groups that rows may be in whose columns lie in these intervals.
+    pub(in super::super) fn span(&self, mut interval: impl FnMut(Column) -> (f64, f64)) -> Span {
+        let each = self.columns.iter().zip(&self.domains).map(|(&column, domain)| {
+            let (least, most) = interval(column);
+            domain.span(least, most)
+        });
+        Span(each.collect())
+    }
+
+    /// Whether a test holds for all groups of a span.
+    pub(in super::super) fn all(&self, span: &Span, test: &mut impl FnMut(usize) -> bool) -> bool {
+        self.all_from(span, 0, 0, test)
+    }
+
+    fn all_from(&self, span: &Span, at: usize, group: usize, test: &mut impl FnMut(usize) -> bool) -> bool {
+        let (Some(places), Some(domain)) = (span.0.get(at), self.domains.get(at)) else { return test(group) };
+        let first = group * (domain.len() + 1);
+        places.clone().all(|place| self.all_from(span, at + 1, first + place, test))
     }
 
     /// The values of a group.
@@ -190,9 +220,19 @@ impl Keys {
         key
     }
 
-    /// The groups of a block's rows.
+    /// The groups of the rows of a part's block.
     pub(super) fn places<'s>(&self, part: &Part<'_>, block: &Block<'_>, each: &'s mut [usize; BLOCK]) -> Places<'s> {
-        let constant = |column: Column| block.constant(column).map(|value| value + part.offset(column));
+        self.places_from(|column| part.offset(column), block, each)
+    }
+
+    /// The groups of a block's rows, where codes of a column start at an offset.
+    pub(in super::super) fn places_from<'s>(
+        &self,
+        offset: impl Fn(Column) -> f64,
+        block: &Block<'_>,
+        each: &'s mut [usize; BLOCK],
+    ) -> Places<'s> {
+        let constant = |column: Column| block.constant(column).map(|value| value + offset(column));
         let mut one = 0;
         let mut varies = false;
         for (&column, domain) in self.columns.iter().zip(&self.domains) {
@@ -215,7 +255,14 @@ impl Keys {
                 }
             } else if let Some(values) = values.get_mut(..block.len) {
                 block.fill(column, values);
-                each.iter_mut().zip(values).for_each(|(group, x)| *group = *group * places + domain.place(*x));
+                // Neighbours are alike: a value is looked up where it differs from the one before.
+                let (mut last, mut place) = (f64::NAN, domain.len());
+                for (group, &mut x) in each.iter_mut().zip(values) {
+                    if x != last {
+                        (last, place) = (x, domain.place(x));
+                    }
+                    *group = *group * places + place;
+                }
             }
         }
         Places::Each(each)

@@ -25,8 +25,8 @@ use crate::parallel::Status;
 
 pub use groups::{Group, Groups};
 pub use histogram::Histogram;
-pub(super) use key::Keys;
 pub use key::{GroupKey, MAX_GROUPS};
+pub(super) use key::{Keys, Places, Span};
 pub use quantiles::{RELATIVE_ERROR, Sketch};
 
 /// Which rows a reduction sees, and on how many threads.
@@ -52,34 +52,75 @@ pub(super) trait Reduction: Send + Sized {
     fn join(&mut self, other: Self);
 }
 
-/// The filters that a row without a result may pass, and the mask they leave.
-pub(super) struct Kept(Box<[Mask; BLOCK]>);
+/// Room for what is kept of a block.
+pub(super) struct Kept {
+    mask: Box<[Mask; BLOCK]>,
+    values: Box<[f64; BLOCK]>,
+}
 
 impl Default for Kept {
     fn default() -> Self {
-        Self(Box::new([0; BLOCK]))
+        Self { mask: Box::new([0; BLOCK]), values: Box::new([0.0; BLOCK]) }
     }
 }
 
 impl Kept {
-    /// One mask per row of the block: all ones where it passes.
+    /// One mask per row of the block: all ones where it passes. A row without a result may, where no filter asks for one.
     pub(super) fn rows(&mut self, block: &Block<'_>, filters: &[Filter]) -> &[Mask] {
-        let mask = self.0.get_mut(..block.len).unwrap_or_default();
+        let mask = self.mask.get_mut(..block.len).unwrap_or_default();
         keep_known(block, filters, mask);
         mask
+    }
+
+    /// Values of a column in the rows that pass, in order, and how many rows pass without one.
+    pub(super) fn values(&mut self, block: &Block<'_>, column: Column, filters: &[Filter]) -> (&[f64], u64) {
+        let (mask, values) = (self.mask.get_mut(..block.len), self.values.get_mut(..block.len));
+        let (Some(mask), Some(values)) = (mask, values) else { return (&[], 0) };
+        keep_known(block, filters, mask);
+        if mask.iter().all(|&m| m == 0) {
+            return (&[], 0);
+        }
+        fill_known(block, column, values);
+        let (mut kept, mut null) = (0, 0);
+        // No branch on what is kept: it may alternate.
+        for row in 0..mask.len() {
+            let (x, passes) = (values[row], mask[row] & 1);
+            let known = passes & u64::from(!x.is_nan());
+            values[kept] = x;
+            kept += usize::from(known == 1);
+            null += passes - known;
+        }
+        (values.get(..kept).unwrap_or(&[]), null)
     }
 }
 
 /// Fills `values` with a column, NaN where a row has no result: also where the column is the same in all other rows.
-pub(super) fn fill_known(block: &Block<'_>, column: Column, values: &mut [f64]) {
+fn fill_known(block: &Block<'_>, column: Column, values: &mut [f64]) {
     block.fill(column, values);
-    if !column.is_always_known() && !block.table.all_valid {
+    if !column.is_always_known() && !block.all_valid() {
         for (row, value) in values.iter_mut().enumerate() {
             if block.status(row) != Status::Ok {
                 *value = f64::NAN;
             }
         }
     }
+}
+
+/// Least and greatest value; infinities the wrong way round without any.
+fn extent(values: &[f64]) -> (f64, f64) {
+    // Eight at a time: a single running value would wait for itself.
+    let (mut least, mut most) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    let chunks = values.chunks_exact(8);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &x) in chunk.iter().enumerate() {
+            least[lane] = if x < least[lane] { x } else { least[lane] };
+            most[lane] = if x > most[lane] { x } else { most[lane] };
+        }
+    }
+    let least = least.iter().chain(rest).fold(f64::INFINITY, |a, &x| if x < a { x } else { a });
+    let most = most.iter().chain(rest).fold(f64::NEG_INFINITY, |a, &x| if x > a { x } else { a });
+    (least, most)
 }
 
 struct Eyes<'a, R> {

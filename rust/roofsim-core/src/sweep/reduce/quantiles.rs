@@ -12,11 +12,10 @@ use super::super::block::Block;
 use super::super::column::Column;
 use super::super::driver::Progress;
 use super::super::filter::Filter;
-use super::super::kernel::BLOCK;
 use super::super::part::{Part, rows_of};
 use super::super::space::Space;
 use super::histogram::check_numeric;
-use super::{Kept, Reduction, Scan, fill_known};
+use super::{Kept, Reduction, Scan, extent};
 use crate::error::{Error, Result};
 
 /// Largest relative error of a [`Sketch`]'s quantile, for values in the range of normal floats.
@@ -87,40 +86,46 @@ fn rank(q: f64, rows: u64) -> Option<u64> {
 }
 
 /// Row counts by one digit of the ordered bits, for the values that begin with given bits.
-struct Digits<'a> {
-    column: Column,
+struct Cells<'a> {
     /// The digit starts above this many bits and has so many.
     shift: u32,
     bits: u32,
     /// What stands above the digit, rising; one page table each.
     prefixes: &'a [u64],
     pages: Vec<Vec<Option<Box<[u64]>>>>,
-    null: u64,
-    kept: Kept,
 }
 
-impl<'a> Digits<'a> {
-    fn new(column: Column, shift: u32, bits: u32, prefixes: &'a [u64]) -> Self {
+impl<'a> Cells<'a> {
+    fn new(shift: u32, bits: u32, prefixes: &'a [u64]) -> Self {
         let num_pages = 1_usize << bits.saturating_sub(PAGE_BITS);
-        let pages = prefixes.iter().map(|_| vec![None; num_pages]).collect();
-        Self { column, shift, bits, prefixes, pages, null: 0, kept: Kept::default() }
+        Self { shift, bits, prefixes, pages: prefixes.iter().map(|_| vec![None; num_pages]).collect() }
     }
 
+    /// Counts rows whose ordered bits begin with these, the digit last among them.
     #[expect(clippy::cast_possible_truncation, reason = "a digit of at most 23 bits")]
-    fn add(pages: &mut [Vec<Option<Box<[u64]>>>], prefixes: &[u64], shift: u32, bits: u32, x: f64) {
-        let value = ordered(x);
-        let above = value.checked_shr(shift + bits).unwrap_or(0);
-        let Ok(at) = prefixes.binary_search(&above) else { return };
-        let digit = (value >> shift) as usize & ((1 << bits) - 1);
-        let page = pages.get_mut(at).and_then(|pages| pages.get_mut(digit >> PAGE_BITS));
+    fn add(&mut self, leading: u64, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        let above = leading.checked_shr(self.bits).unwrap_or(0);
+        let Ok(at) = self.prefixes.binary_search(&above) else { return };
+        let digit = leading as usize & ((1 << self.bits) - 1);
+        let page = self.pages.get_mut(at).and_then(|pages| pages.get_mut(digit >> PAGE_BITS));
         let cells = page.map(|page| page.get_or_insert_with(|| vec![0; 1 << PAGE_BITS].into_boxed_slice()));
         if let Some(cell) = cells.and_then(|cells| cells.get_mut(digit & ((1 << PAGE_BITS) - 1))) {
-            *cell += 1;
+            *cell += rows;
         }
     }
 
+    /// Whether values from `least` to `most` may begin with one of the prefixes.
+    fn may_hold(&self, least: f64, most: f64) -> bool {
+        let above = |x: f64| ordered(x).checked_shr(self.shift + self.bits).unwrap_or(0);
+        let first = self.prefixes.partition_point(|&prefix| prefix < above(least));
+        self.prefixes.get(first).is_some_and(|&prefix| prefix <= above(most))
+    }
+
     /// Occupied cells of one prefix: digit and rows, in order.
-    fn cells(&self, at: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
+    fn of(&self, at: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
         let pages = self.pages.get(at).into_iter().flatten().enumerate();
         let cells = pages.filter_map(|(page, cells)| Some((page, cells.as_ref()?)));
         let cells = cells.flat_map(|(page, cells)| {
@@ -130,31 +135,48 @@ impl<'a> Digits<'a> {
     }
 }
 
+/// Sees the values of a column.
+struct Digits<'a> {
+    column: Column,
+    cells: Cells<'a>,
+    null: u64,
+    kept: Kept,
+}
+
+impl<'a> Digits<'a> {
+    fn new(column: Column, shift: u32, bits: u32, prefixes: &'a [u64]) -> Self {
+        Self { column, cells: Cells::new(shift, bits, prefixes), null: 0, kept: Kept::default() }
+    }
+}
+
 impl Reduction for Digits<'_> {
     fn fresh(&self) -> Self {
-        Self::new(self.column, self.shift, self.bits, self.prefixes)
+        Self::new(self.column, self.cells.shift, self.cells.bits, self.cells.prefixes)
     }
 
     fn see(&mut self, _: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
-        let mask = self.kept.rows(block, filters);
-        if mask.iter().all(|&m| m == 0) {
+        let (values, null) = self.kept.values(block, self.column, filters);
+        self.null += null;
+        let (least, most) = extent(values);
+        if values.is_empty() || !self.cells.may_hold(least, most) {
             return;
         }
-        let mut values = [0.0; BLOCK];
-        let Some(values) = values.get_mut(..block.len) else { return };
-        fill_known(block, self.column, values);
-        for (&x, _) in values.iter().zip(mask).filter(|(_, m)| **m != 0) {
-            if x.is_nan() {
-                self.null += 1;
-            } else {
-                Self::add(&mut self.pages, self.prefixes, self.shift, self.bits, x);
+        // Neighbours are alike: many in a row begin with the same bits.
+        let shift = self.cells.shift;
+        let (mut leading, mut rows) = (ordered(least) >> shift, 0);
+        for x in values.iter().map(|&x| ordered(x) >> shift) {
+            if x != leading {
+                self.cells.add(leading, std::mem::take(&mut rows));
+                leading = x;
             }
+            rows += 1;
         }
+        self.cells.add(leading, rows);
     }
 
     fn join(&mut self, other: Self) {
         self.null += other.null;
-        for (mine, theirs) in self.pages.iter_mut().flatten().zip(other.pages.into_iter().flatten()) {
+        for (mine, theirs) in self.cells.pages.iter_mut().flatten().zip(other.cells.pages.into_iter().flatten()) {
             match (mine.as_mut(), theirs) {
                 (Some(mine), Some(theirs)) => mine.iter_mut().zip(theirs).for_each(|(a, b)| *a += b),
                 (None, theirs @ Some(_)) => *mine = theirs,
@@ -171,7 +193,7 @@ impl Space {
         let all = [0];
         let digits = Digits::new(column, SKETCH_SHIFT, 64 - SKETCH_SHIFT, &all);
         let found = scan.reduce(self, &[column], digits, progress)?;
-        let cells = found.cells(0).filter_map(|(cell, rows)| Some((u32::try_from(cell).ok()?, rows)));
+        let cells = found.cells.of(0).filter_map(|(cell, rows)| Some((u32::try_from(cell).ok()?, rows)));
         Ok(Sketch { cells: cells.collect(), null: found.null })
     }
 
@@ -213,7 +235,7 @@ impl Space {
             let digits = scan.reduce(self, &[column], digits, &mut |done, _| progress(before + done, total))?;
             for (bits, left) in &mut found {
                 if let Ok(at) = prefixes.binary_search(bits) {
-                    *bits = *bits << (above - shift) | narrow(digits.cells(at), left);
+                    *bits = *bits << (above - shift) | narrow(digits.cells.of(at), left);
                 }
             }
             above = shift;

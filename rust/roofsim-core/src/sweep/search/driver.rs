@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use super::super::driver::{Progress, Runner, supervise};
 use super::super::filter::Filter;
+use super::super::reduce::Keys;
 use super::super::space::Space;
-use super::super::tables::Combination;
 use super::SearchReport;
 use super::bounds::Prospect;
 use super::explore::{Candidate, Effort, Explorer, Question};
 use super::goal::Goal;
-use super::influence::Wishes;
+use super::known::Known;
 use super::region::Axes;
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ const CANDIDATES: u64 = 1 << 16;
 const MOST_OF_ONE: u64 = 64;
 /// Candidates of one thread that are looked through for hopeless ones.
 const MANY: usize = 1 << 17;
-/// Compiled combinations that a thread keeps.
+/// Explored combinations that a thread keeps, with what was worked out about them.
 const KEPT: usize = 8;
 
 /// A region to explore.
@@ -36,12 +36,12 @@ struct Work<'a, G> {
     space: &'a Space,
     axes: Axes,
     question: Question<'a, G>,
+    known: Known,
     needs_costs: bool,
     /// Candidates to leave of each combination.
     candidates: usize,
     evaluated: Mutex<u128>,
     bounded: AtomicU64,
-    compiled: AtomicU64,
 }
 
 /// Finds what the goal keeps among the rows that pass.
@@ -59,12 +59,16 @@ pub(super) fn search<G: Goal>(
     let work = Work {
         space,
         axes: Axes::new(space),
-        question: Question { goal, filters, wishes: Wishes::of(objectives), isa: runner.isa, stop: &stop },
-        needs_costs: objectives.iter().chain(filters.iter().map(|f| &f.column)).any(|column| column.needs_costs()),
+        question: Question::new(goal, filters, runner.isa, &stop),
+        known: Known::new(space),
+        needs_costs: objectives
+            .iter()
+            .chain(filters.iter().map(|f| &f.column))
+            .chain(goal.keys().map_or(&[][..], Keys::columns))
+            .any(|column| column.needs_costs()),
         candidates: usize::try_from((CANDIDATES / combinations).clamp(1, MOST_OF_ONE)).unwrap_or(1),
         evaluated: Mutex::new(0),
         bounded: AtomicU64::new(0),
-        compiled: AtomicU64::new(0),
     };
     let mut done = 0;
     let tasks = Mutex::new(Vec::new());
@@ -82,7 +86,7 @@ pub(super) fn search<G: Goal>(
             if found.len() >= many {
                 let mut ruled_out = 0;
                 found.retain(|Task { candidate, .. }: &Task| {
-                    let kept = !goal.hopeless(candidate.group, &candidate.corner, candidate.first_row);
+                    let kept = !goal.all_hopeless(&candidate.groups, &candidate.corner, candidate.first_row);
                     ruled_out += if kept { 0 } else { candidate.region.rows() };
                     kept
                 });
@@ -112,7 +116,7 @@ pub(super) fn search<G: Goal>(
         num_configurations: total,
         num_evaluated: work.evaluated.into_inner().map_err(|_| Error::Interrupted)?,
         num_bounded: work.bounded.into_inner(),
-        num_compiled: work.compiled.into_inner(),
+        num_compiled: work.known.num_compiled(),
     })
 }
 
@@ -140,11 +144,9 @@ impl<G: Goal> Work<'_, G> {
     }
 
     fn explorer(&self, combination: u64) -> Result<Explorer<'_>> {
-        self.compiled.fetch_add(1, Ordering::Relaxed);
-        let compiled = Arc::new(Combination::compile(self.space, combination)?);
-        let group = self.question.goal.group(self.space, &compiled);
+        let compiled = Arc::new(self.known.combination(self.space, combination)?);
         let prospect = Prospect::new(self.space, &self.axes, compiled, self.needs_costs);
-        Ok(Explorer::new(prospect, u128::from(combination) * self.space.rows_per_combination(), group))
+        Ok(Explorer::new(prospect, u128::from(combination) * self.space.rows_per_combination()))
     }
 
     /// The first look at a combination: leaves what is worth exploring; returns the rows that are settled.
@@ -177,7 +179,7 @@ impl<G: Goal> Work<'_, G> {
     /// Explores a candidate; returns the rows that are settled.
     fn explore<'s>(&'s self, task: &Task, known: &mut VecDeque<(u64, Explorer<'s>)>) -> Result<u128> {
         let candidate = &task.candidate;
-        if self.question.goal.hopeless(candidate.group, &candidate.corner, candidate.first_row) {
+        if self.question.goal.all_hopeless(&candidate.groups, &candidate.corner, candidate.first_row) {
             return Ok(candidate.region.rows());
         }
         let mut explorer = match known.iter().position(|(index, _)| *index == task.combination) {

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::block::{Block, Place};
 use super::super::column::Column;
-use super::super::filter::{Filter, keep_passing};
-use super::super::kernel::{BLOCK, Isa, Mask};
-use super::super::pareto::{MOST, Point};
+use super::super::filter::{Filter, keep_passing, latest};
+use super::super::front::{Entry, MOST, Point};
+use super::super::kernel::{self, BLOCK, Isa, Mask};
+use super::super::pareto::best_point;
+use super::super::reduce::{Places, Span};
 use super::super::tables::PairTable;
 use super::bounds::{Corners, Prospect};
 use super::goal::Goal;
@@ -22,7 +24,10 @@ const RUN: usize = 32;
 /// Rows of a combination that are evaluated before its bounds may be found useless.
 const TRIAL: u128 = 1 << 12;
 /// Rows of a region that is scanned where bounds are useless.
-const SCANNED: u128 = 1 << 14;
+const SCANNED: u128 = 1 << 18;
+/// Rows of a region that is scanned where bounds rule out less than `WORTHWHILE` times what is evaluated.
+const WHOLE_BLOCK: u128 = BLOCK as u128;
+const WORTHWHILE: u128 = 16;
 /// Values of each axis that are tried first.
 const TRIED: [usize; 3] = [12, 12, 3];
 
@@ -31,9 +36,17 @@ const TRIED: [usize; 3] = [12, 12, 3];
 pub(super) struct Question<'a, G> {
     pub(super) goal: &'a G,
     pub(super) filters: &'a [Filter],
+    /// No time above this passes.
+    latest: f64,
     pub(super) wishes: Wishes,
     pub(super) isa: Isa,
     pub(super) stop: &'a AtomicBool,
+}
+
+impl<'a, G: Goal> Question<'a, G> {
+    pub(super) fn new(goal: &'a G, filters: &'a [Filter], isa: Isa, stop: &'a AtomicBool) -> Self {
+        Self { goal, filters, latest: latest(filters), wishes: Wishes::of(goal.objectives()), isa, stop }
+    }
 }
 
 /// What was done.
@@ -51,12 +64,12 @@ pub(super) struct Effort {
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) region: Region,
-    /// The goal's group of its rows.
-    pub(super) group: usize,
+    /// The goal's groups that its rows may be in.
+    pub(super) groups: Span,
     /// No row is better than this in any objective.
     pub(super) corner: Point,
     pub(super) first_row: u128,
-    /// Axes along which an undecided filter differs.
+    /// Axes along which an undecided filter differs, or the groups.
     undecided: AxisSet,
 }
 
@@ -66,27 +79,27 @@ pub(super) struct Explorer<'a> {
     pub(super) prospect: Prospect<'a>,
     /// First row of the combination.
     pub(super) first_row: u128,
-    /// The goal's group of its rows.
-    group: usize,
     /// Rows evaluated in runs and rows ruled out by bounds.
     evaluated: u128,
     ruled_out: u128,
     values: Box<[[f64; BLOCK]; MOST]>,
     time: Box<[f64; BLOCK]>,
     mask: Box<[Mask; BLOCK]>,
+    /// Rows of a block that pass, with their groups.
+    passing: Vec<(usize, Entry)>,
 }
 
 impl<'a> Explorer<'a> {
-    pub(super) fn new(prospect: Prospect<'a>, first_row: u128, group: usize) -> Self {
+    pub(super) fn new(prospect: Prospect<'a>, first_row: u128) -> Self {
         Self {
             prospect,
             first_row,
-            group,
             evaluated: 0,
             ruled_out: 0,
             values: Box::new([[0.0; BLOCK]; MOST]),
             time: Box::new([0.0; BLOCK]),
             mask: Box::new([0; BLOCK]),
+            passing: Vec::new(),
         }
     }
 
@@ -123,10 +136,17 @@ impl<'a> Explorer<'a> {
         let corners = self.prospect.corners(&region)?;
         let first_row = self.first_row + self.prospect.axes.first_row(&region);
         let corner = self.best_corner(question.goal.objectives(), &corners);
-        if question.goal.hopeless(self.group, &corner, first_row) {
+        let mut undecided = AxisSet::NONE;
+        let mut groups = Span::default();
+        if let Some(keys) = question.goal.keys() {
+            groups = keys.span(|column| self.prospect.interval(&corners, column));
+            for (&column, _) in keys.columns().iter().zip(groups.widths()).filter(|(_, width)| *width > 1) {
+                undecided = undecided.with(AxisSet::behind(column));
+            }
+        }
+        if question.goal.all_hopeless(&groups, &corner, first_row) {
             return None;
         }
-        let mut undecided = AxisSet::NONE;
         for filter in question.filters {
             let (least, most) = self.prospect.interval(&corners, filter.column);
             if filter.excludes(least, most) {
@@ -136,7 +156,7 @@ impl<'a> Explorer<'a> {
                 undecided = undecided.with(AxisSet::behind(filter.column));
             }
         }
-        Some(Candidate { region, group: self.group, corner, first_row, undecided })
+        Some(Candidate { region, groups, corner, first_row, undecided })
     }
 
     fn best_corner(&self, objectives: &[Column], corners: &Corners) -> Point {
@@ -159,7 +179,8 @@ impl<'a> Explorer<'a> {
             let pairs = contexts.iter().map(|&context| (tokens, axes.axis(CONTEXT).value(context)));
             let Ok(table) = PairTable::alone(&self.prospect.combination, &pairs) else { continue };
             for &batch in &batches {
-                self.visit(question, &table, batch, query, |at| contexts.get(at).copied().unwrap_or(0));
+                let context = |at| contexts.get(at).copied().unwrap_or(0);
+                self.visit(question, &table, [batch, query], self.first_row, context);
                 effort.evaluated += contexts.len() as u128;
             }
         }
@@ -172,7 +193,7 @@ impl<'a> Explorer<'a> {
             if question.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if question.goal.hopeless(candidate.group, &candidate.corner, candidate.first_row) {
+            if question.goal.all_hopeless(&candidate.groups, &candidate.corner, candidate.first_row) {
                 self.ruled_out += candidate.region.rows();
                 effort.settled += candidate.region.rows();
             } else if self.is_small(&candidate.region) {
@@ -201,8 +222,15 @@ impl<'a> Explorer<'a> {
 
     /// Whether a region is evaluated as it is: few rows, or more where bounds have turned out useless.
     pub(super) fn is_small(&self, region: &Region) -> bool {
-        let useless = self.evaluated > TRIAL && self.evaluated > self.ruled_out;
-        region.rows() <= if useless { SCANNED } else { RUN as u128 }
+        let rows = region.rows();
+        let most = if self.evaluated <= TRIAL || self.evaluated.saturating_mul(WORTHWHILE) <= self.ruled_out {
+            RUN as u128
+        } else if self.evaluated <= self.ruled_out {
+            WHOLE_BLOCK
+        } else {
+            SCANNED
+        };
+        rows <= most
     }
 
     /// The axis to divide, and where.
@@ -237,7 +265,9 @@ impl<'a> Explorer<'a> {
                 let run = start..contexts.end.min(start + BLOCK);
                 let table = self.prospect.table(query, &run);
                 for batch in region.span(BATCH).clone() {
-                    self.visit(question, &table, batch, query, |at| start + at);
+                    let line = Region { spans: [batch..batch + 1, run.clone(), query..query + 1] };
+                    let lowest = self.first_row + self.prospect.axes.first_row(&line);
+                    self.visit(question, &table, [batch, query], lowest, |at| start + at);
                 }
             }
         }
@@ -246,13 +276,14 @@ impl<'a> Explorer<'a> {
         effort.settled += region.rows();
     }
 
-    /// Evaluates the rows of a table at one batch size and offers those that pass.
+    /// Evaluates the rows of a table at one batch size and number of query tokens, none of them above `lowest`, and
+    /// offers those that pass.
     fn visit<G: Goal>(
         &mut self,
         question: &Question<'_, G>,
         table: &PairTable,
-        batch: usize,
-        query: usize,
+        [batch, query]: [usize; 2],
+        lowest: u128,
         context: impl Fn(usize) -> usize,
     ) {
         let combination = std::sync::Arc::clone(&self.prospect.combination);
@@ -280,23 +311,55 @@ impl<'a> Explorer<'a> {
             most_query_tokens: (MAX_TOKENS / batch_size) as f64,
         };
         let (Some(time), Some(mask)) = (self.time.get_mut(..len), self.mask.get_mut(..len)) else { return };
-        let block = Block::evaluate(place, time);
-        keep_passing(&block, question.filters, mask);
+        let block = Block::new(place, time, None);
+        if !block.any_until(question.latest) {
+            return;
+        }
         let objectives = question.goal.objectives();
-        for (&column, values) in objectives.iter().zip(self.values.iter_mut()) {
+        let mut each = [0; BLOCK];
+        let groups = match question.goal.keys() {
+            None => Places::One(0),
+            Some(keys) => keys.places_from(|_| 0.0, &block, &mut each),
+        };
+        // As in a scan, one look at the times tells for most blocks that no row can be kept.
+        if let Places::One(group) = groups
+            && best_point(&block, objectives).is_some_and(|best| question.goal.hopeless(group, &best, lowest))
+        {
+            return;
+        }
+        keep_passing(&block, question.filters, mask);
+        // No row that passes is better than this in any objective.
+        let mut best: Point = [0.0; MOST];
+        for ((&column, values), best) in objectives.iter().zip(self.values.iter_mut()).zip(&mut best) {
             if let Some(values) = values.get_mut(..len) {
                 block.fill(column, values);
+                *best = kernel::least(question.isa, values, column.direction().sign(), mask);
+                if *best == f64::INFINITY {
+                    return;
+                }
             }
         }
+        if let Places::One(group) = groups
+            && question.goal.hopeless(group, &best, lowest)
+        {
+            return;
+        }
+        self.passing.clear();
         for (at, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
             let mut point: Point = [0.0; MOST];
             for ((slot, values), column) in point.iter_mut().zip(self.values.iter()).zip(objectives) {
                 *slot = column.direction().sign() * values.get(at).copied().unwrap_or(f64::NAN);
             }
             if !point.iter().any(|x| x.is_nan()) {
-                question.goal.offer(self.group, &point, self.first_row + axes.row_at([batch, context(at), query]));
+                let group = match groups {
+                    Places::One(group) => group,
+                    Places::Each(groups) => groups.get(at).copied().unwrap_or(usize::MAX),
+                };
+                let row = self.first_row + axes.row_at([batch, context(at), query]);
+                self.passing.push((group, (point, row)));
             }
         }
+        question.goal.offer_all(&self.passing);
     }
 }
 

@@ -7,26 +7,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::super::column::Column;
-use super::super::pareto::{Front, Point};
-use super::super::space::Space;
-use super::super::tables::Combination;
-use super::staircase::Staircase;
+use super::super::front::{Entry as PointOfRow, Front, Point};
+use super::super::reduce::{Keys, Span};
 
 /// Keeps rows by their objectives, signed so that smaller is better.
 pub(super) trait Goal: Sync {
     /// The columns whose values rows are kept by.
     fn objectives(&self) -> &[Column];
 
-    /// The group that all rows of a combination are in; rows are kept group by group.
-    fn group(&self, _space: &Space, _combination: &Combination) -> usize {
-        0
+    /// The groups of rows that are kept apart; `None` where there is one.
+    fn keys(&self) -> Option<&Keys> {
+        None
     }
 
     /// Whether no row of a group can be kept that is nowhere better than `corner` and not above `first_row`.
     fn hopeless(&self, group: usize, corner: &Point, first_row: u128) -> bool;
 
+    /// The same of all groups of a span.
+    fn all_hopeless(&self, groups: &Span, corner: &Point, first_row: u128) -> bool {
+        match self.keys() {
+            None => self.hopeless(0, corner, first_row),
+            Some(keys) => keys.all(groups, &mut |group| self.hopeless(group, corner, first_row)),
+        }
+    }
+
     /// Offers a row of a group; offering it again changes nothing.
     fn offer(&self, group: usize, point: &Point, row: u128);
+
+    /// Offers rows together, each with its group.
+    fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
+        for (group, (point, row)) in rows {
+            self.offer(*group, point, *row);
+        }
+    }
 }
 
 /// A key and its row in the order of the result: smaller keys first, ties to the lower row.
@@ -76,7 +89,8 @@ impl BestRows {
         rows.into_iter().map(|Entry(key, row)| (sign * key, row)).collect()
     }
 
-    fn threshold(&self) -> f64 {
+    /// Keys above this cannot enter; infinity until there are k.
+    pub(super) fn threshold(&self) -> f64 {
         f64::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
@@ -118,34 +132,20 @@ impl Goal for BestRows {
     }
 }
 
-/// A front as it grows: over two objectives a staircase, else a list.
-#[derive(Debug)]
-enum Growing {
-    Staircase(Staircase),
-    List(Front),
-}
-
 /// The rows that nothing beats.
 #[derive(Debug)]
 pub(super) struct SharedFront<'a> {
     objectives: &'a [Column],
-    front: RwLock<Growing>,
+    front: RwLock<Front>,
 }
 
 impl<'a> SharedFront<'a> {
     pub(super) fn new(objectives: &'a [Column]) -> Self {
-        let front = match objectives {
-            [_, _] => Growing::Staircase(Staircase::default()),
-            _ => Growing::List(Front::default()),
-        };
-        Self { objectives, front: RwLock::new(front) }
+        Self { objectives, front: RwLock::new(Front::new(objectives.len())) }
     }
 
     pub(super) fn into_front(self) -> Front {
-        match self.front.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Growing::Staircase(staircase) => Front { points: staircase.into_points() },
-            Growing::List(front) => front,
-        }
+        self.front.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,19 +155,22 @@ impl Goal for SharedFront<'_> {
     }
 
     fn hopeless(&self, _group: usize, corner: &Point, first_row: u128) -> bool {
-        match &*self.front.read().unwrap_or_else(PoisonError::into_inner) {
-            Growing::Staircase(staircase) => staircase.covers(corner, first_row),
-            Growing::List(front) => front.covers(corner, self.objectives.len(), first_row),
-        }
+        self.front.read().unwrap_or_else(PoisonError::into_inner).covers(corner, first_row)
     }
 
     fn offer(&self, group: usize, point: &Point, row: u128) {
         if self.hopeless(group, point, row) {
             return;
         }
-        match &mut *self.front.write().unwrap_or_else(PoisonError::into_inner) {
-            Growing::Staircase(staircase) => staircase.offer(point, row),
-            Growing::List(front) => front.offer(*point, row),
+        self.front.write().unwrap_or_else(PoisonError::into_inner).offer(point, row);
+    }
+
+    fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
+        if !rows.is_empty() {
+            let mut front = self.front.write().unwrap_or_else(PoisonError::into_inner);
+            for (_, (point, row)) in rows {
+                front.offer(point, *row);
+            }
         }
     }
 }

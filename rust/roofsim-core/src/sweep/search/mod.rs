@@ -13,8 +13,8 @@ mod extent;
 mod goal;
 mod groups;
 mod influence;
+mod known;
 mod region;
-mod staircase;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -22,10 +22,11 @@ mod tests;
 use super::column::Column;
 use super::driver::{Progress, Runner};
 use super::filter::Filter;
+use super::front::Front;
 use super::pareto::Pareto;
 use super::space::Space;
 use super::top_k::TopK;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use goal::{BestRows, SharedFront};
 
 /// What a search did.
@@ -37,8 +38,23 @@ pub struct SearchReport {
     pub num_evaluated: u128,
     /// Boxes of rows that were bounded; each takes the cost of at most two corners.
     pub num_bounded: u64,
-    /// Combinations compiled, more than once where that was needed.
+    /// Deployments compiled; those of many combinations are compiled again when they are asked for again.
     pub num_compiled: u64,
+}
+
+/// Search or scan, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Whether a search should take less time.
+    pub search: bool,
+    /// Why.
+    pub reason: String,
+}
+
+impl Choice {
+    fn scan(reason: impl Into<String>) -> Self {
+        Self { search: false, reason: reason.into() }
+    }
 }
 
 /// Rows below which a scan takes less time than to look for what to leave out.
@@ -77,19 +93,36 @@ impl Space {
         Pareto::check(objectives)?;
         let goal = SharedFront::new(objectives);
         let report = driver::search(self, runner, &goal, filters, progress)?;
-        Ok((goal.into_front().into_pareto(objectives), report))
+        let total = report.num_configurations;
+        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        Ok((Pareto::of(Front::join([goal.into_front()], go_on)?, objectives), report))
     }
 
-    /// Whether a search for `kept` rows should take less time than a scan.
+    /// Whether a search for `kept` rows should take less time than a scan, and why.
     ///
-    /// Parts of a calibrated cost and the ends of its interval are bounded loosely: a search that ranks by them would look at most rows, at more than a scan's cost for each.
-    pub fn prefers_search(&self, kept: usize, objectives: &[Column]) -> bool {
+    /// Parts of a calibrated cost are bounded loosely: a search that ranks by them looks at most rows, for a little more than a scan takes.
+    pub fn prefers_search(&self, kept: usize, objectives: &[Column]) -> Choice {
         let rows = self.num_configurations().unwrap_or(u128::MAX);
-        let loose = |column: &Column| {
-            use Column::{ComputeS, MemoryS, OverheadS, TimeHighS, TimeLowS};
-            matches!(column, ComputeS | MemoryS | OverheadS | TimeLowS | TimeHighS)
+        let each = self.rows_per_combination();
+        let loose = |column: &&Column| {
+            use Column::{ComputeS, MemoryS, OverheadS};
+            matches!(column, ComputeS | MemoryS | OverheadS)
         };
-        let large = rows >= SMALL && self.rows_per_combination() >= SHORT;
-        large && rows / ROWS_PER_KEPT >= kept as u128 && !objectives.iter().any(loose)
+        if rows < SMALL {
+            return Choice::scan(format!("{rows} rows are evaluated sooner than bounded (below {SMALL})"));
+        }
+        if each < SHORT {
+            let rule = format!(
+                "the numeric axes make {each} rows of each combination: too few to leave any out (below {SHORT})"
+            );
+            return Choice::scan(rule);
+        }
+        if let Some(column) = objectives.iter().find(loose) {
+            return Choice::scan(format!("bounds of {} are too loose to rule rows out", column.name()));
+        }
+        if rows / ROWS_PER_KEPT < kept as u128 {
+            return Choice::scan(format!("bounds rule out too little where {kept} of {rows} rows are kept"));
+        }
+        Choice { search: true, reason: format!("bounds rule out most of {rows} rows") }
     }
 }

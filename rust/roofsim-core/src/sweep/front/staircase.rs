@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::super::pareto::Point;
+use super::{Entry, Point};
 
 /// A value of the first objective; never NaN, 0 and -0 are equal.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ impl Staircase {
     }
 
     /// All points with their rows.
-    pub(super) fn into_points(self) -> Vec<(Point, u128)> {
+    pub(super) fn into_points(self) -> Vec<Entry> {
         self.steps.into_iter().map(|(first, (second, row))| ([first.0, second, 0.0, 0.0], row)).collect()
     }
 }
