@@ -93,6 +93,8 @@ class Source:
     date: str
     kernel_library: str = "torch"
     note: str = ""
+    cold: bool = True
+    """Whether operands were kept out of the caches, as this tool's own harness does; published tables do not say."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> A
 
 
 def readable(
-    accelerator: Accelerator, rows: Iterable[Mapping[str, Any]], least: int = MIN_POINTS
+    accelerator: Accelerator, rows: Iterable[Mapping[str, Any]], least: int = MIN_POINTS, *, cold: bool = True
 ) -> tuple[list[Observations], list[str]]:
     """Return the classes that the device has a peak for and that hold enough points, and why others were skipped."""
     kept, skipped = [], []
@@ -232,7 +234,7 @@ def readable(
             continue
         if one.family in COLLECTIVES:
             one, ideal_s = drop_off_link(one, ideal_s)
-        else:
+        elif not cold:
             one, ideal_s = drop_warm(one, ideal_s, cost["bytes"], accelerator)
             one, ideal_s = drop_suspect(one, ideal_s)
         kept.append(drop_below_ideal(one, ideal_s))
@@ -323,7 +325,8 @@ def calibrate(
         The files hold no class that can be fitted.
     """
     tell = progress or (lambda _text: None)
-    observed, skipped = readable(accelerator, source.rows, MIN_POINTS_WITH_PRIOR if prior else MIN_POINTS)
+    least = MIN_POINTS_WITH_PRIOR if prior else MIN_POINTS
+    observed, skipped = readable(accelerator, source.rows, least, cold=source.cold)
     if not observed:
         rule = f"must hold enough points of one of {', '.join(CLASSES)}: `roofsim validate --resume` measures more"
         raise SpecError("measurements", "; ".join(skipped) or "no operation was measured", rule)
