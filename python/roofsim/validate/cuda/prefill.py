@@ -63,9 +63,11 @@ def _efficient(bench: Bench) -> Callable[..., Any]:
     """Return the memory-efficient backend; it has no grouped heads, so it is offered where H = K."""
     torch = bench.torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.nn.attention.bias import causal_lower_right
 
     def call(query: Any, key: Any, value: Any) -> Any:
+        # Torch's compiler comes with it, half a minute on a fresh disk: not for quick runs, which leave this kernel out.
+        from torch.nn.attention.bias import causal_lower_right
+
         mask = causal_lower_right(query.shape[2], key.shape[2])
         with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
             return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
