@@ -65,7 +65,7 @@ def _efficient(bench: Bench) -> Callable[..., Any]:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     def call(query: Any, key: Any, value: Any) -> Any:
-        # Torch's compiler comes with it, half a minute on a fresh disk: not for quick runs, which leave this kernel out.
+        # Torch's compiler comes with it, half a minute on a fresh disk: not for quick runs, which leave it out.
         from torch.nn.attention.bias import causal_lower_right
 
         mask = causal_lower_right(query.shape[2], key.shape[2])
