@@ -31,8 +31,9 @@ MAX_ATTENTION_POINTS = 200
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
 WIDE = ("bfloat16", "float16")
-LEAST_PROMPT = 64
-"""Context kernels of the tables run shorter prompts too, which the law prices as packed rows of a decode."""
+LEAST_PROMPT = LEAST_CONTEXT = 64
+"""Tokens. Context kernels of the tables run shorter prompts too, which the law prices as packed rows of a decode. Decodes
+behind fewer tokens, half of the tables' rows, are thousands of launches of next to nothing, which no server runs."""
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 """Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
 
@@ -59,7 +60,7 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     decode = row["op_name"] == "generation_attention"
     query, step = int(row["isl"]), int(row["step"])
-    if not decode and query < LEAST_PROMPT:
+    if (step + query < LEAST_CONTEXT) if decode else (query < LEAST_PROMPT):
         return None
     # SGLang's prefills of 16-bit queries over an fp8 cache run a kernel of their own, far from the others.
     if row["src_backend"] == "sglang" and not decode and row["attn_dtype"] != row["kv_cache_dtype"]:
