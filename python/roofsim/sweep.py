@@ -495,7 +495,7 @@ def device_prices(
     found: list[tuple[float | None, str]] = []
     for device in devices:
         if device.name in own:
-            found.append((float(own[device.name]), "given"))
+            found.append((float(own[device.name]) + 0.0, "given"))  # + 0.0 turns -0.0 into 0.0
         else:
             typical = device.usd_per_hour(kind)
             found.append((typical, kind if typical is not None else "unknown"))
