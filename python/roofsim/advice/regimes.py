@@ -108,12 +108,13 @@ def regimes(
         if name in settings:
             raise SpecError(name, repr(settings[name]), "is no setting of regimes")
     loaded, device = _core.Model.load(model), _core.Accelerator.load(accelerator)
+    contexts: list[Any]
     # An array of several numbers has an `__index__`, which fails.
-    if hasattr(context_tokens, "__index__") and np.ndim(context_tokens) == 0:
+    if hasattr(context_tokens, "__index__") and getattr(context_tokens, "ndim", 0) == 0:
         contexts = [context_tokens]
     else:
         try:
-            contexts = list(context_tokens)
+            contexts = list(context_tokens)  # type: ignore[arg-type]
         except TypeError:
             raise SpecError("context_tokens", repr(context_tokens), "must be one or several whole numbers") from None
     if not contexts:

@@ -64,7 +64,7 @@ def measured_device(
     """
     if device is not None:
         named = Accelerator.load(device)
-        taken = catalogue_name(header)
+        taken = _catalogue_name(header)
         if taken not in (None, named.name) and named.name in accelerator_names():
             raise SpecError("device", device, f"must be what was measured: the files say {header['device']}, {taken}")
         return named
@@ -77,7 +77,7 @@ def measured_device(
         raise SpecError("device", header.get("device"), rule) from error
 
 
-def catalogue_name(header: Mapping[str, Any]) -> str | None:
+def _catalogue_name(header: Mapping[str, Any]) -> str | None:
     """Return the catalogue's name of the device in a header; nothing where it knows none."""
     try:
         return Accelerator.load(str(header.get("device"))).name
