@@ -181,6 +181,8 @@ def _claim(path: str | PathLike[str], manifest: dict[str, Any]) -> Path:
             fresh.replace(held)
             return folder
         other = json.loads(held.read_text(encoding="utf-8"))
+    except SpecError:
+        raise  # it is a ValueError, too
     except OSError as error:
         raise SpecError("path", shown, f"cannot be written: {error.strerror or error}") from error
     except ValueError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from roofsim import _core
 from roofsim.errors import SpecError
-from roofsim.sweep import device_prices
+from roofsim.sweep import catalogue_name, device_prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,7 +177,8 @@ def _common_kind(devices: list[_core.Accelerator], prices: Mapping[str, float] |
         if kind not in PRICE_KINDS:
             raise SpecError("price_kind", kind, f"must be auto or one of {', '.join(PRICE_KINDS)}")
         return kind
-    unpriced = [device for device in devices if device.name not in (prices or {})]
+    given = {*(prices or {}), *map(catalogue_name, prices or {})}
+    unpriced = [device for device in devices if device.name not in given]
     for candidate in PRICE_KINDS:
         if all(device.usd_per_hour(candidate) is not None for device in unpriced):
             return candidate

@@ -469,7 +469,7 @@ def _several(field: str, value: Any, single: type) -> list[Any]:
         raise SpecError(field, repr(value), "must be one or a sequence of what can be loaded") from None
 
 
-def _catalogue_name(name: str) -> str:
+def catalogue_name(name: str) -> str:
     """Return the catalogue's name for a name as people type it; the name itself where the catalogue knows none."""
     try:
         return _core.Accelerator.load(name).name
@@ -486,7 +486,7 @@ def device_prices(
         raise SpecError("prices", repr(prices), "must map accelerator names to US dollars per device-hour")
     own: dict[str, float] = {}
     for name, price in (prices or {}).items():
-        canonical = name if name in known else _catalogue_name(name)
+        canonical = name if name in known else catalogue_name(name)
         own[canonical] = price
         if canonical not in known:
             raise SpecError("prices", name, f"names no accelerator of this call: {', '.join(sorted(known))}")
@@ -495,7 +495,7 @@ def device_prices(
     found: list[tuple[float | None, str]] = []
     for device in devices:
         if device.name in own:
-            found.append((float(own[device.name]), "given"))
+            found.append((float(own[device.name]) + 0.0, "given"))  # + 0.0 turns -0.0 into 0.0
         else:
             typical = device.usd_per_hour(kind)
             found.append((typical, kind if typical is not None else "unknown"))

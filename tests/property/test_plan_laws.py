@@ -162,3 +162,10 @@ def test_distinct_keeps_the_first_layout_of_equal_devices_and_formats():
     for option in kept:
         assert option is answer.options[identity.index(tuple(option[key] for key in keys))]
     assert {option["price_kind"] for option in kept} == {"given"}
+
+
+def test_the_kind_of_prices_does_not_depend_on_how_a_priced_accelerator_is_named():
+    asked = {"input_tokens": 1000, "output_tokens": 200, "tpot_s": 0.05}
+    plans = [rs.plan("llama-3.1-8b", ["h100-sxm", "gb200"], prices={name: 3.0}, **asked) for name in ("gb200", "GB200")]
+    assert [found.request["price_kind"] for found in plans] == ["on-demand", "on-demand"]
+    assert plans[0].options == plans[1].options

@@ -181,3 +181,12 @@ def test_a_wrong_codec_claims_no_directory(space, tmp_path):
     with pytest.raises(rs.SpecError, match="compression = foo"):
         space.write_parquet(tmp_path / "out", NAMES, compression="foo")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_directory_of_a_sweep_is_called_what_it_is(tmp_path):
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(rs.SpecError, match=r"holds other files and no _roofsim\.json"):
+        space.write_parquet(tmp_path)
+    with pytest.raises(rs.SpecError, match="is a file"):
+        space.write_parquet(tmp_path / "notes.txt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -140,3 +141,29 @@ def test_json_is_the_library_and_tables_fit_the_terminal(command, monkeypatch):
         lines = CliRunner().invoke(app, words).stdout.splitlines()
         assert any("memory" in line for line in lines)
         assert max(len(line) for line in lines) <= columns
+
+
+def test_a_rank_holds_one_batch_for_each_stage_of_a_pipeline():
+    settings = {"pipeline_parallel_size": 2, "capacity_mode": "runtime"}
+    (one,) = rs.regimes("llama-3.1-8b", "h100-sxm", context_tokens=8192, **settings).contexts
+    last = one["stretches"][-1]["last_batch"]
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", context_tokens=8192, batch_size=range(1, last + 2), **settings)
+    assert space.run(["fits"])["fits"].tolist() == [True] * last + [False]
+    assert f"{one['max_sequences']} sequences, one batch for each of 2 stages" in one["reason"]
+    found = rs.levers("llama-3.1-8b", "h100-sxm", batch_size=8, context_tokens=8192, **settings)
+    (full,) = (option for option in found.options if "fills the memory" in option["lever"])
+    assert (full["change"], full["fits"]) == ({"batch_size": last}, True)
+
+
+def test_several_contexts_may_be_an_array_and_settings_lists_of_one():
+    found = rs.regimes("llama-3.1-70b", "h100-sxm", context_tokens=np.array([512, 1024]), tensor_parallel_size=[1])
+    assert [one["context_tokens"] for one in found.contexts] == [512, 1024]
+    assert "leave no KV block" in found.contexts[0]["reason"]
+
+
+def test_a_lever_past_the_limits_of_an_axis_is_refused():
+    found = rs.levers("llama-3.1-8b", "h100-sxm", batch_size=1, context_tokens=1 << 30)
+    assert [one["lever"] for one in found.refused if "context_tokens" in one["reason"]] == [
+        "verify 2 draft tokens",
+        "verify 4 draft tokens",
+    ]

@@ -209,3 +209,9 @@ def test_memory_that_another_sweep_writes_is_refused():
 
     space.run(["time_s"], out=columns, progress=again)
     assert refused
+
+
+def test_a_price_of_minus_zero_is_a_price_of_zero():
+    space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 2, 3], prices={"h100-sxm": -0.0})
+    values, rows = space.top_k(2, by="usd_per_mtok").to_numpy()
+    assert (rows.tolist(), np.signbit(values).tolist()) == ([0, 1], [False, False])

@@ -139,8 +139,9 @@ def levers(
     if base["status"] != "ok":
         raise SpecError("deployment", f"{loaded.name} on {device.name}", base["status"])
     tried: list[tuple[str, str, dict[str, Any]]] = [("work", "twice the batch", {"batch_size": 2 * batch})]
-    if base["max_sequences"] > batch:
-        full = base["max_sequences"]
+    # A rank holds one batch for each stage.
+    full = base["max_sequences"] // _space(loaded, device, axes)[0]["pipeline_parallel_size"]
+    if full > batch:
         tried.append(("work", f"the batch that fills the memory, {full:,}", {"batch_size": full}))
     if query == 1:
         tried += [
@@ -154,7 +155,12 @@ def levers(
         tried.append(("devices", f"tensor parallel {2 * ranks}", {"tensor_parallel_size": 2 * ranks}))
     options, refused = [], []
     for family, lever, change in tried:
-        row = _row(loaded, device, {**axes, **change})
+        try:
+            row = _row(loaded, device, {**axes, **change})
+        except SpecError as error:
+            # Past the limits of an axis: the step itself is within them.
+            refused.append({"lever": lever, "reason": str(error)})
+            continue
         if row["status"] != "ok":
             refused.append({"lever": lever, "reason": row["status"]})
         elif family == "bytes" and row["bytes"] > LEAST_CUT * base["bytes"]:
@@ -184,8 +190,12 @@ def _option(
 
 
 def _row(model: _core.Model, device: _core.Accelerator, axes: dict[str, Any], names: Sequence[str] = COLUMNS) -> Any:
+    found = _space(model, device, axes).run(names)
+    return {name: found[name][:1].tolist()[0] for name in names}
+
+
+def _space(model: _core.Model, device: _core.Accelerator, axes: dict[str, Any]) -> SweepSpace:
     space = SweepSpace(models=model, accelerators=device, **axes)
     if space.num_configurations != 1:
         raise SpecError("settings", f"{space.num_configurations} combinations", "must be one value each")
-    found = space.run(names)
-    return {name: found[name][:1].tolist()[0] for name in names}
+    return space

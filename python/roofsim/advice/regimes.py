@@ -108,11 +108,13 @@ def regimes(
         if name in settings:
             raise SpecError(name, repr(settings[name]), "is no setting of regimes")
     loaded, device = _core.Model.load(model), _core.Accelerator.load(accelerator)
-    if hasattr(context_tokens, "__index__"):
+    contexts: list[Any]
+    # An array of several numbers has an `__index__`, which fails.
+    if hasattr(context_tokens, "__index__") and getattr(context_tokens, "ndim", 0) == 0:
         contexts = [context_tokens]
     else:
         try:
-            contexts = list(context_tokens)
+            contexts = list(context_tokens)  # type: ignore[arg-type]
         except TypeError:
             raise SpecError("context_tokens", repr(context_tokens), "must be one or several whole numbers") from None
     if not contexts:
@@ -136,16 +138,23 @@ def _context(model: _core.Model, device: _core.Accelerator, axes: dict[str, Any]
     answer["max_sequences"] = most
     if most == 0:
         return {**answer, "ends": "capacity", "reason": _no_room(model, device, axes)}
+    # A rank holds one batch for each stage.
+    stages = one[0]["pipeline_parallel_size"]
+    held = f"the memory holds {most:,} sequences" + (f", one batch for each of {stages} stages" if stages > 1 else "")
+    most //= stages
+    if most == 0:
+        return {**answer, "ends": "capacity", "reason": held}
     last = min(most, MOST_BATCHES)
     found = SweepSpace(models=model, accelerators=device, **axes, batch_size=range(1, last + 1)).run(COLUMNS)
     answer["stretches"] = [_stretch(found, bound, first, end) for bound, first, end in _stretches(found["bound"])]
     if last < most:
         return {**answer, "ends": "batches", "reason": f"larger batches than {last:,} were not looked at"}
-    return {**answer, "ends": "capacity", "reason": f"the memory holds {most:,} sequences"}
+    return {**answer, "ends": "capacity", "reason": held}
 
 
 def _no_room(model: _core.Model, device: _core.Accelerator, axes: dict[str, Any]) -> str:
     """Say why not one sequence fits."""
+    axes = {name: value[0] if isinstance(value, (list, tuple, range)) else value for name, value in axes.items()}
     memory = ("gpu_memory_utilization", "block_size", "max_num_batched_tokens", "max_num_seqs")
     placed = ("capacity_mode", "context_tokens", "query_tokens", *memory)
     deployment = _core.Deployment(model, device, **{name: axes[name] for name in axes if name not in placed})

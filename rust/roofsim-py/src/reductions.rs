@@ -121,7 +121,11 @@ fn _join_pareto<'py>(
         Ok(Pareto { rows: values.zip(rows.rows()?).collect() })
     };
     let results = results.iter().map(rows).collect::<PyResult<Vec<_>>>()?;
-    let front = py.detach(|| Pareto::join(&results, &objectives));
+    let total = results.iter().map(|result| result.rows.len() as u128).sum();
+    let front = detached(py, None, |tick| {
+        let go_on = || if tick(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        Pareto::join(&results, &objectives, go_on)
+    })?;
     points(py, &front.rows)
 }
 

@@ -69,8 +69,8 @@ impl OfTime {
     pub(super) fn latest(self, threshold: f64) -> f64 {
         match self {
             Self::Over(factor) if threshold < 0.0 => factor / -threshold * SLACK,
-            Self::Over(_) => f64::INFINITY,
-            Self::Times(factor) => threshold / factor * SLACK,
+            Self::Times(factor) if factor > 0.0 => threshold / factor * SLACK,
+            Self::Over(_) | Self::Times(_) => f64::INFINITY,
         }
     }
 

@@ -33,12 +33,11 @@ impl Pareto {
         Self { rows: points.into_iter().map(|(point, row)| (values(point), row)).collect() }
     }
 
-    /// The front of the rows of several results over the same objectives.
-    #[must_use]
-    pub fn join(results: &[Self], objectives: &[Column]) -> Self {
+    /// The front of the rows of several results over the same objectives; asks now and then whether to go on.
+    pub fn join(results: &[Self], objectives: &[Column], go_on: impl FnMut() -> Result<()>) -> Result<Self> {
         let rows = results.iter().flat_map(|result| &result.rows);
         let candidates = rows.map(|(values, row)| (signed(objectives, values), *row)).collect();
-        Self::of(Front::of(candidates, objectives.len()), objectives)
+        Ok(Self::of(Front::of(candidates, objectives.len(), go_on)?, objectives))
     }
 }
 

@@ -92,9 +92,13 @@ impl Front {
         maxima::maxima(candidates, objectives, &mut go_on)
     }
 
-    /// The points that no other of them beats, in any order.
-    pub(super) fn of(candidates: Vec<Entry>, objectives: usize) -> Vec<Entry> {
-        maxima::maxima(candidates, objectives, &mut || Ok(())).unwrap_or_default()
+    /// The points that no other of them beats, in any order; asks now and then whether to go on.
+    pub(super) fn of(
+        candidates: Vec<Entry>,
+        objectives: usize,
+        mut go_on: impl FnMut() -> Result<()>,
+    ) -> Result<Vec<Entry>> {
+        maxima::maxima(candidates, objectives, &mut go_on)
     }
 }
 
@@ -148,7 +152,7 @@ mod tests {
             front.dedup();
             found.sort_by(order);
             assert_eq!(found, front, "{objectives} objectives");
-            let mut again = Front::of(points, objectives);
+            let mut again = Front::of(points, objectives, || Ok(())).unwrap_or_default();
             again.sort_by(order);
             assert_eq!(again, front);
         }

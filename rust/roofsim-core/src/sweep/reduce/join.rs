@@ -55,12 +55,14 @@ impl Space {
     /// As [`Space::pareto`], of a range of rows.
     pub fn pareto_of(&self, scan: &Scan<'_>, objectives: &[Column], progress: &mut Progress<'_>) -> Result<Pareto> {
         let rows = rows_of(self, scan.rows.clone())?;
+        let total = rows.end - rows.start;
         let mut found = Vec::new();
         scan.each_part(self, rows, progress, |part, filters, tick| {
             let front = part.space.pareto(scan.runner, objectives, filters, tick)?;
             found.push(Pareto { rows: front.rows.into_iter().map(|(x, row)| (x, row + part.first_row)).collect() });
             Ok(())
         })?;
-        Ok(Pareto::join(&found, objectives))
+        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        Pareto::join(&found, objectives, go_on)
     }
 }
