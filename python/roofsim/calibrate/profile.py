@@ -421,7 +421,7 @@ def readable_steps(
             continue
         try:
             kept.append(cast("StepObservations", drop_below_ideal(one, costs(bound, one)["ideal_s"])))
-        except UnsupportedError as error:
+        except (UnsupportedError, SpecError) as error:
             skipped.append(f"{one.name}: {error}")
     return kept, skipped
 

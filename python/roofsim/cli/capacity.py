@@ -38,7 +38,12 @@ def capacity(
     ] = None,
     mode: Annotated[
         str,
-        typer.Option(help="ideal (closed form) or runtime (what vLLM allocates).", rich_help_panel=shared.MEMORY),
+        typer.Option(
+            "--capacity-mode",
+            "--mode",
+            help="ideal (closed form) or runtime (what vLLM allocates).",
+            rich_help_panel=shared.MEMORY,
+        ),
     ] = "runtime",
     gpu_memory_utilization: shared.UtilizationOption = 0.9,
     block_size: shared.BlockOption = 16,

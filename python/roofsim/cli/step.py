@@ -127,7 +127,7 @@ def roofline(
     gemm: Annotated[
         list[str] | None, typer.Option(help="Place a matrix product: MxNxK; repeat for more, instead of a model.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Operand type of --gemm.")] = "bf16",
+    dtype: Annotated[str | None, typer.Option(help="Operand type of --gemm; bf16 if not given.")] = None,
     batch_size: BatchOption = 1,
     context_tokens: ContextOption = 4096,
     query_tokens: QueryOption = 1,
@@ -144,9 +144,11 @@ def roofline(
     """Place operations under the roofline: intensity, ridge, bare time, predicted time, and what binds."""
     if (model is None) == (not gemm):
         raise SpecError("model", model or "missing", "give either --model or --gemm")
+    if model is not None and dtype is not None:
+        raise SpecError("dtype", dtype, "is of --gemm; a model's formats are --weight-dtype and --kv-cache-dtype")
     device = roofsim.Accelerator.load(accelerator).with_calibration(calibration)
     if model is None:
-        ops = [_gemm(device, text, dtype) for text in shared.words(gemm or [])]
+        ops = [_gemm(device, text, dtype or "bf16") for text in shared.words(gemm or [])]
         behind = device.calibration
     else:
         deployment = roofsim.Deployment(
@@ -253,6 +255,9 @@ def _step_fields(deployment: roofsim.Deployment, cost: roofsim.StepCost) -> dict
 
 def _summary(console: Console, deployment: roofsim.Deployment, cost: roofsim.StepCost) -> None:
     console.print(Text(repr(deployment), style="bold"))
+    room = deployment.capacity("runtime")
+    if not room.fits:
+        console.print(Text(f"Does not fit: {room.reason}. The time is that of a device that holds it.", style="red"))
     console.print()
     parts = [(name, getattr(cost, f"{name}_s")) for name in ("compute", "memory", "network", "overhead")]
     low, high = duration(cost.time_low_s), duration(cost.time_high_s)

@@ -13,7 +13,7 @@ from roofsim.calibrate.observations import Observations, drop_below_ideal, obser
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
 from roofsim.calibrate.steps import observe_steps
-from roofsim.errors import UnsupportedError
+from roofsim.errors import SpecError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ def compare(
     for one in [*observe(source.rows), *observe_steps(source.rows)]:
         try:
             kept = drop_below_ideal(one, costs(bound, one)["ideal_s"])
-        except UnsupportedError as error:
+        except (UnsupportedError, SpecError) as error:
             notes.append(f"{one.name}: left out, {error}")
             continue
         if kept.left_out:

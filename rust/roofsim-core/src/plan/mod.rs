@@ -274,14 +274,16 @@ impl PlanRequest {
             }
         }
         let key = |option: &PlanOption| {
-            (self.objective.key(option), option.layout.num_devices(), option.accelerator.name.clone())
+            // Where no price is known the throughput of a device stands for it.
+            let unpriced = if self.objective.key(option).is_finite() { 0.0 } else { -option.tokens_per_s_per_gpu };
+            (self.objective.key(option), unpriced, option.layout.num_devices(), option.accelerator.name.clone())
         };
         plan.options.sort_by(|a, b| {
             let (a, b) = (key(a), key(b));
-            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
+            a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).then(a.3.cmp(&b.3))
         });
         // What the model cannot tell apart goes to fewer devices: many shallow stages promise a little more per device.
-        if let Some(best) = plan.options.first().map(|option| self.objective.key(option)) {
+        if let Some(best) = plan.options.first().map(|option| self.objective.key(option)).filter(|key| key.is_finite()) {
             let close = plan.options.partition_point(|o| self.objective.key(o) <= best + INDISTINCT * best.abs());
             if let Some(close) = plan.options.get_mut(..close) {
                 close.sort_by_key(|option| option.layout.num_devices());
