@@ -209,3 +209,14 @@ def test_memory_that_another_sweep_writes_is_refused():
 
     space.run(["time_s"], out=columns, progress=again)
     assert refused
+
+
+def test_a_space_of_one_device_takes_every_name_of_a_calibration():
+    for name in ("ideal", "calibrated", "sustained"):
+        space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 256], query_tokens=64, calibration=name)
+        deployment = rs.Deployment("llama-3.1-8b", "h100-sxm", calibration=name)
+        context = int(space.run(["context_tokens"])["context_tokens"][0])
+        times = [deployment.step([(64, context)] * batch).time_s for batch in (1, 256)]
+        assert space.run(["time_s"])["time_s"].tolist() == times
+    with pytest.raises(rs.SpecError, match="each device's own"):
+        rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "h200-sxm"], calibration="sustained").run(["time_s"])
