@@ -20,7 +20,7 @@ __all__ = ["calibration_source", "describe", "differences", "fingerprint"]
 
 def calibration_source(value: Any) -> Any:
     """Load a calibration that a path, a mapping or a catalogue name stands for; the rest stays."""
-    if value is None or isinstance(value, _core.Calibration) or value in ("ideal", "calibrated"):
+    if value is None or isinstance(value, _core.Calibration) or value in ("ideal", "calibrated", "sustained"):
         return value
     if isinstance(value, (str, Mapping)) or hasattr(value, "__fspath__"):
         source: str | PathLike[str] | Mapping[str, Any] = value

@@ -96,6 +96,17 @@ def test_waves_of_unequal_requests_do_not_depend_on_their_order(calibration, som
     assert deployment.step(random.sample(requests, len(requests))).time_s == pytest.approx(time, rel=1e-12)
 
 
+@pytest.mark.parametrize("model", ["qwen3-1.7b", "phi-3-mini-4k"])
+@given(testing.batches(max_requests=4), st.integers(17, 64), st.integers(0, 500), st.integers(65, 3_000))
+def test_rows_that_a_pass_packs_may_be_tiled_beside_longer_requests(model, some, packed, cached, longer):
+    deployment = rs.Deployment(model, "h100-sxm")
+    step = deployment.step([*some, (packed, packed + cached), (65, longer)])
+    for op in step.ops:
+        testing.check_bounds(op)
+    alone = deployment.step([(65, longer)])
+    assert step.time_s >= alone.time_s
+
+
 RAGGED = [
     ([(172, 79_489), (423, 423)], [(403, 3836)] * 2 + [(357, 11_245)] * 8 + [(391, 726)] * 8 + [(406, 406)] * 4),
     ([(5, 664)] * 8 + [(1, 1179)] + [(881, 881)] * 2, [(151, 21_242)]),

@@ -71,3 +71,20 @@ def test_units_of_a_family_that_nobody_measured_do_not_count(device):
         assert times[0] != times[1]
     else:
         assert times[0] == times[1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_only_switched_links_of_measured_families_reduce_in_the_switch(device):
+    acc = rs.Accelerator.load(device)
+    link = json.loads(acc.to_json()).get("link")
+    law = json.loads(acc.calibration.to_json())["collective"]
+    if not link or not law.get("e_switch"):
+        return
+    plain = acc.with_calibration(acc.calibration.with_constants({"collective.e_switch": 0.0}))
+    times = [
+        one.collective("all_reduce", num_bytes=2**28, num_devices=link["num_devices"]).time_s for one in (acc, plain)
+    ]
+    if acc.family in MEASURED_FAMILIES and link["num_devices"] >= 8:
+        assert times[0] < times[1]
+    else:
+        assert times[0] == times[1]

@@ -215,3 +215,14 @@ def test_a_price_of_minus_zero_is_a_price_of_zero():
     space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 2, 3], prices={"h100-sxm": -0.0})
     values, rows = space.top_k(2, by="usd_per_mtok").to_numpy()
     assert (rows.tolist(), np.signbit(values).tolist()) == ([0, 1], [False, False])
+
+
+def test_a_space_of_one_device_takes_every_name_of_a_calibration():
+    for name in ("ideal", "calibrated", "sustained"):
+        space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=[1, 256], query_tokens=64, calibration=name)
+        deployment = rs.Deployment("llama-3.1-8b", "h100-sxm", calibration=name)
+        context = int(space.run(["context_tokens"])["context_tokens"][0])
+        times = [deployment.step([(64, context)] * batch).time_s for batch in (1, 256)]
+        assert space.run(["time_s"])["time_s"].tolist() == times
+    with pytest.raises(rs.SpecError, match="each device's own"):
+        rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "h200-sxm"], calibration="sustained").run(["time_s"])

@@ -32,8 +32,8 @@ MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
 WIDE = ("bfloat16", "float16")
 LEAST_PROMPT = LEAST_CONTEXT = 64
-"""Tokens. Context kernels of the tables run shorter prompts too, which the law prices as packed rows of a decode. Decodes
-behind fewer tokens, half of the tables' rows, are thousands of launches of next to nothing, which no server runs."""
+"""Tokens. Context kernels of the tables run shorter prompts too, which the law prices as packed rows of a decode.
+Decodes behind fewer tokens, half of the tables' rows, are thousands of launches of next to nothing."""
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 """Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
 

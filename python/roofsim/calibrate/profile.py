@@ -195,8 +195,8 @@ def starting(
     families = {one.family for one in observed}
     if "collective" in families and prior is None:
         tree["collective"] = dict(PIPELINED)
-        if accelerator.family not in SWITCH_REDUCES:
-            tree["collective"]["e_switch"] = 0.0
+    if accelerator.family not in SWITCH_REDUCES and "e_switch" in tree["collective"]:
+        tree["collective"]["e_switch"] = 0.0
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])

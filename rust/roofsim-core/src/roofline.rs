@@ -148,6 +148,9 @@ fn ratio(x: f64, y: f64) -> f64 {
     if x > 0.0 { x / y } else { 0.0 }
 }
 
+/// Devices from which on a scale-up link is a switch: boards of fewer join them directly.
+const LEAST_SWITCHED: u64 = 8;
+
 /// How an operation runs: alone, or among those of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pace {
@@ -197,9 +200,18 @@ impl<'a> Machine<'a> {
     /// family's. What one unit does differs too much between families: a systolic array does the work of many streaming
     /// multiprocessors. Constants that name no family are taken for the device's own.
     pub fn compute_units(&self) -> Option<f64> {
+        self.accelerator.num_compute_units.filter(|_| self.is_own_family()).map(|n| n as f64)
+    }
+
+    /// Whether the scale-up link has the switch that the constants are of: bridges between few cards have none, nor have
+    /// the meshes and rings of other families.
+    pub fn has_switch(&self) -> bool {
+        self.is_own_family() && self.accelerator.link.is_some_and(|link| link.num_devices >= LEAST_SWITCHED)
+    }
+
+    fn is_own_family(&self) -> bool {
         let family = &self.calibration.provenance.family;
-        let own = family.is_empty() || *family == self.accelerator.family;
-        self.accelerator.num_compute_units.filter(|_| own).map(|n| n as f64)
+        family.is_empty() || *family == self.accelerator.family
     }
 
     /// The link that joins `num_devices` devices: the scale-up link while it reaches, else the network, else the bus.

@@ -125,7 +125,7 @@ fn ways(machine: &Machine<'_>, kind: Collective, n: f64, link: Link, scales_up: 
             };
             let mut ways: Vec<Way> =
                 kind.library_algorithms(n, own).iter().map(|&(hops, share)| way(hops, share, e_link)).collect();
-            if kind == Collective::AllReduce && scales_up && e_switch > 0.0 {
+            if kind == Collective::AllReduce && scales_up && machine.has_switch() && e_switch > 0.0 {
                 // Short messages never see the switch: as many hops as a tree.
                 let (hops, _) = kind.library_algorithms(n, own)[1];
                 ways.push(way(hops, 1.0, e_switch));

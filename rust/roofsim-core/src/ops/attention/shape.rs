@@ -80,7 +80,7 @@ pub struct Counts {
     pub longest_blocks: f64,
     /// Key blocks by which the longest tile exceeds the shortest.
     pub spread_blocks: f64,
-    /// The tiles that are nearly as long as the longest; none where rows are packed.
+    /// The tiles that are nearly as long as the longest.
     pub long: LongTiles,
     /// Bytes of one KV head's keys and values that a pass streams.
     pub head_bytes: f64,
@@ -181,7 +181,7 @@ impl AttentionShape {
             has_prefix: request.context_tokens.div_ceil(BLOCK) > tiles_of_a_head,
             longest_blocks: longest as f64,
             spread_blocks: (tiles_of_a_head.min(longest) - 1) as f64,
-            long: if is_packed { LongTiles::default() } else { self.long_tiles(request) },
+            long: self.long_tiles(request),
             head_bytes: keys as f64 * self.head_bytes(),
             root_context: (kept * self.relative_width()).sqrt(),
             expanded_flops: float(expanded),
