@@ -212,3 +212,13 @@ def test_rows_without_enough_points_are_named():
     _, skipped = readable(rs.Accelerator.load("l40s"), gemm_rows(lambda _n: 1.3, sizes=[8]))
     assert len(skipped) == 1
     assert "fewer than" in skipped[0]
+
+
+@pytest.mark.parametrize("name", calibration_names())
+def test_one_more_draft_token_falls_off_no_cliff(name):
+    devices = ("a100-sxm-80gb", "b200-sxm", "gb200", "h100-sxm", "h200-sxm", "l40s")
+    device = next(known for known in devices if name.startswith(known))
+    deployment = rs.Deployment("llama-3.1-8b", device, calibration=name)
+    # 16 new tokens of four query heads each fill the 64 rows that one pass of packed rows takes.
+    packed, tiled = (deployment.step([(query, 8192)] * 32).time_s for query in (16, 17))
+    assert packed <= tiled < 1.25 * packed

@@ -74,8 +74,11 @@ DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
 NARROW = "fp8"
 """Operand type whose attention kernels are fitted apart."""
-OF_CHUNKS = ("prefix_tile_s", "split_rows_s", "split_e_c")
-"""Constants of attention that chunks behind a cached prefix determine."""
+OF_CHUNKS = ("prefix_tile_s", "split_rows_s", "split_e_c", "split_t0_s", "split_c_s")
+"""Constants of attention that chunks behind a cached prefix determine: decodes alone may never need a split."""
+SPLIT_T0_S = 8e-6
+"""Start of a KV split where no chunk was measured, seconds: four times what an H100's chunks give, since the prompts of
+such tables are not served by splits. Left free it runs off, and one more draft token falls off a cliff."""
 SWITCH_REDUCES = ("hopper", "blackwell")
 """Families whose NVLink switch reduces (NVLS)."""
 MIN_POINTS = 24
@@ -197,6 +200,8 @@ def starting(
         tree["collective"] = dict(PIPELINED)
     if accelerator.family not in SWITCH_REDUCES and "e_switch" in tree["collective"]:
         tree["collective"]["e_switch"] = 0.0
+    if prior is None and not _has_chunks(observed):
+        tree["attention"]["split_t0_s"] = SPLIT_T0_S
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
@@ -241,6 +246,12 @@ def readable(
     return kept, skipped
 
 
+def _has_chunks(observed: Sequence[Observations]) -> bool:
+    """Whether any attention point adds several tokens to a longer context."""
+    attention = [one.columns for one in observed if "attention" in one.family]
+    return any(np.any((one["query_tokens"] > 1) & (one["query_tokens"] < one["context_tokens"])) for one in attention)
+
+
 def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
     """Return constants that no class determines.
 
@@ -254,8 +265,7 @@ def _held(accelerator: Accelerator, kernel_library: str, observed: Sequence[Obse
     experts = [one.dtype for one in observed if one.family in BY_DTYPE["grouped_gemm"]]
     if all(dtype in ("bf16", "fp16", "tf32", "fp32") for dtype in experts):
         held.append("grouped_gemm.e_c_narrow")
-    attention = [one.columns for one in observed if "attention" in one.family]
-    if not any(np.any((one["query_tokens"] > 1) & (one["query_tokens"] < one["context_tokens"])) for one in attention):
+    if not _has_chunks(observed):
         held += [f"attention.{name}" for name in OF_CHUNKS]
     latent = [
         f"{law}.latent_{name}" for law in ("attention", f"attention_by_dtype.{NARROW}") for name in ("e_c", "t0_s")
