@@ -283,7 +283,8 @@ impl PlanRequest {
             a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).then(a.3.cmp(&b.3))
         });
         // What the model cannot tell apart goes to fewer devices: many shallow stages promise a little more per device.
-        if let Some(best) = plan.options.first().map(|option| self.objective.key(option)).filter(|key| key.is_finite()) {
+        if let Some(best) = plan.options.first().map(|option| self.objective.key(option)).filter(|key| key.is_finite())
+        {
             let close = plan.options.partition_point(|o| self.objective.key(o) <= best + INDISTINCT * best.abs());
             if let Some(close) = plan.options.get_mut(..close) {
                 close.sort_by_key(|option| option.layout.num_devices());
