@@ -6,7 +6,18 @@ import typer
 from typer.core import TyperGroup
 
 import roofsim
-from roofsim.cli import calibrating, capacity, catalogue, changes, planning, reporting, step, sweeping, validating
+from roofsim.cli import (
+    calibrating,
+    capacity,
+    catalogue,
+    levers,
+    planning,
+    regimes,
+    reporting,
+    step,
+    sweeping,
+    validating,
+)
 from roofsim.cli.display import complain
 from roofsim.errors import RoofsimError
 
@@ -56,8 +67,8 @@ for command in (
     step.step,
     step.roofline,
     capacity.capacity,
-    changes.regimes,
-    changes.levers,
+    regimes.regimes,
+    levers.levers,
     sweeping.sweep,
     validating.validate,
     calibrating.calibrate,

@@ -42,6 +42,12 @@ UtilizationOption = Annotated[
     float,
     typer.Option("--gpu-memory-utilization", help="Share of device memory the engine may use.", rich_help_panel=MEMORY),
 ]
+CapacityModeOption = Annotated[
+    str,
+    typer.Option(
+        "--capacity-mode", help="ideal (closed form) or runtime (what vLLM allocates).", rich_help_panel=MEMORY
+    ),
+]
 BlockOption = Annotated[int, typer.Option("--block-size", help="Tokens of one KV block.", rich_help_panel=MEMORY)]
 BudgetOption = Annotated[
     int, typer.Option("--max-num-batched-tokens", help="Rows that one step may hold.", rich_help_panel=MEMORY)
