@@ -215,7 +215,8 @@ pub(crate) fn steady_power<'py>(
     Ok(row)
 }
 
-/// Costs of steps of equal requests at sustained rates, and their energy in joules (NaN where no power was measured).
+/// Costs of steps of equal requests under the deployment's calibration, and their energy in joules (NaN where no power was
+/// measured).
 #[pyfunction]
 #[pyo3(name = "_step_costs")]
 pub(crate) fn step_costs<'py>(
