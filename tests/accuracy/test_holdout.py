@@ -64,7 +64,7 @@ def test_the_page_states_what_the_hold_out_gives(measured):
             assert stated == pytest.approx(measured[run][name], abs=0.55), (run, name)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("gemm.bf16", 6.0), ("gemm.fp8", 6.0), ("grouped_gemm.bf16", 7.5)])
+@pytest.mark.parametrize(("name", "limit"), [("gemm.bf16", 6.0), ("gemm.fp8", 6.0), ("grouped_gemm.bf16", 7.1)])
 def test_new_random_shapes_are_predicted(measured, name, limit):
     for run in RUNS:
         points, error, _, bare = measured[run][name]

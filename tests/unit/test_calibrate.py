@@ -278,7 +278,7 @@ def test_bars_widen_outside_what_was_measured_and_where_constants_are_borrowed()
         return op.time_high_s / op.time_s - 1
 
     assert width(h100, 1 << 20) > 1.5 * width(h100, 1 << 13)
-    assert width(rs.Accelerator.load("h100-pcie"), 1 << 13) > 1.7 * width(h100, 1 << 13)
+    assert width(rs.Accelerator.load("h100-pcie"), 1 << 13) > 1.9 * width(h100, 1 << 13)
 
 
 def test_kernel_tables_are_read_by_engine(tmp_path):
