@@ -105,6 +105,8 @@ def test_levers_that_cannot_be_pulled_say_why():
         ({"context_tokens": []}, "context_tokens"),
         ({"context_tokens": 0}, "context_tokens"),
         ({"context_tokens": 1.5}, "context_tokens"),
+        ({"context_tokens": "4096"}, "context_tokens"),
+        ({"context_tokens": b"12"}, "context_tokens"),
         ({"context_tokens": [True]}, "context_tokens"),
         ({"batch_size": 4}, "batch_size"),
         ({"models": "qwen3-8b"}, "models"),

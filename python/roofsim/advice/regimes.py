@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from roofsim.errors import SpecError
 from roofsim.sweep import SweepSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from roofsim.columns import Columns
 
@@ -113,10 +114,10 @@ def regimes(
     if hasattr(context_tokens, "__index__") and getattr(context_tokens, "ndim", 0) == 0:
         contexts = [context_tokens]
     else:
-        try:
-            contexts = list(context_tokens)  # type: ignore[arg-type]
-        except TypeError:
-            raise SpecError("context_tokens", repr(context_tokens), "must be one or several whole numbers") from None
+        # Texts and bytes are sequences too, of letters and of small numbers.
+        if isinstance(context_tokens, (str, bytes)) or not isinstance(context_tokens, Iterable):
+            raise SpecError("context_tokens", repr(context_tokens), "must be one or several whole numbers")
+        contexts = list(context_tokens)
     if not contexts:
         raise SpecError("context_tokens", "[]", "must hold at least one context")
     checked = dict.fromkeys(integer("context_tokens", tokens, 1, (1 << 63) - 1) for tokens in contexts)
