@@ -105,15 +105,13 @@ fn check_device(model: &Model, device: &Accelerator, layout: Layout) -> std::res
             return Err(Infeasible::new(Status::FormatNotSupported, "weight_dtype", format.name(), rule));
         }
     }
-    let calibration = Calibration::ideal();
-    let machine = Machine::new(device, &calibration, Pace::Burst);
     let joined = [
         ("tensor_parallel_size", layout.tensor),
         ("pipeline_parallel_size", if layout.pipeline > 1 { layout.tensor * layout.pipeline } else { 1 }),
         ("expert_parallel_size", layout.expert),
     ];
     for (field, devices) in joined {
-        if devices > 1 && machine.link(devices).is_none() {
+        if devices > 1 && device.route(devices).is_none() {
             let rule = format!("{} has no link, network or host_link that joins {devices} devices", device.name);
             return Err(Infeasible::new(Status::NoLink, field, devices, rule));
         }

@@ -4,7 +4,7 @@ use crate::arithmetic::{larger, reciprocal, smaller};
 use crate::calibration::{Bar, Calibration, Joint, OpSizes};
 use crate::error::Result;
 use crate::format::ComputeDType;
-use crate::hardware::{Accelerator, Link};
+use crate::hardware::{Accelerator, Link, Topology};
 
 /// What takes the most time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,7 +148,7 @@ fn ratio(x: f64, y: f64) -> f64 {
     if x > 0.0 { x / y } else { 0.0 }
 }
 
-/// Devices from which on a scale-up link is a switch: boards of fewer join them directly.
+/// Devices from which on a switch reduces: boards of fewer have none of its kind.
 const LEAST_SWITCHED: u64 = 8;
 
 /// How an operation runs: alone, or among those of a step.
@@ -206,17 +206,12 @@ impl<'a> Machine<'a> {
     /// Whether the scale-up link has the switch that the constants are of: bridges between few cards have none, nor have
     /// the meshes and rings of other families.
     pub fn has_switch(&self) -> bool {
-        self.is_own_family() && self.accelerator.link.is_some_and(|link| link.num_devices >= LEAST_SWITCHED)
+        let switched = |link: Link| link.topology == Topology::Switch && link.num_devices >= LEAST_SWITCHED;
+        self.is_own_family() && self.accelerator.link.is_some_and(switched)
     }
 
     fn is_own_family(&self) -> bool {
         let family = &self.calibration.provenance.family;
         family.is_empty() || *family == self.accelerator.family
-    }
-
-    /// The link that joins `num_devices` devices: the scale-up link while it reaches, else the network, else the bus.
-    pub fn link(&self, num_devices: u64) -> Option<Link> {
-        let a = self.accelerator;
-        [&a.link, &a.network, &a.host_link].into_iter().flatten().find(|link| link.num_devices >= num_devices).copied()
     }
 }

@@ -3,14 +3,18 @@
 //! [`Accelerator::from_json`] and [`Accelerator::to_json`] read and write the spec file; [`Accelerator::peak`] is the only
 //! way to a peak and refuses an operand type that the datasheet does not give.
 
+mod route;
 mod spec;
 mod table;
+mod topology;
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::format::ComputeDType;
+pub use route::{Level, Reach, Route};
 use spec::PRICE_KINDS;
+pub use topology::{MAX_AXES, Topology, Torus};
 
 /// The family of a device whose spec names none: it borrows no device's calibration.
 pub const GENERIC_FAMILY: &str = "generic";
@@ -30,17 +34,34 @@ pub struct Source {
 /// A link between accelerators.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
-    /// Bytes per second per device and direction.
+    /// Bytes per second per device and direction, over all its links or ports.
     pub bandwidth_bytes_per_s: f64,
     /// Seconds one hop takes for an empty message; 0 where no source gives one.
     pub latency_s: f64,
     /// Devices that the link joins (an `NVLink` domain, a node); [`Link::UNBOUNDED_DEVICES`] where nothing bounds them.
     pub num_devices: u64,
+    /// How they are wired; only the scale-up link may be anything but a switch.
+    pub topology: Topology,
 }
 
 impl Link {
     /// Stands for a network whose size no source bounds; also the largest domain a spec may name.
     pub const UNBOUNDED_DEVICES: u64 = 1 << 20;
+
+    /// Bytes per second and direction between a device and the rest of the best placed group of so many.
+    pub fn group_bandwidth(&self, group: u64) -> f64 {
+        self.bandwidth_bytes_per_s * self.topology.group_share(group, self.num_devices)
+    }
+
+    /// The same while every member sends something else to each other one.
+    pub fn exchange_bandwidth(&self, group: u64) -> f64 {
+        self.bandwidth_bytes_per_s * self.topology.exchange_share(group, self.num_devices)
+    }
+
+    /// Bytes per second and direction between a device and its nearest neighbour.
+    pub fn pair_bandwidth(&self) -> f64 {
+        self.bandwidth_bytes_per_s * self.topology.pair_share(self.num_devices)
+    }
 }
 
 /// A dated price.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::table::{self, Limits, Table};
+use super::topology::{MAX_AXES, Topology, Torus};
 use super::{Accelerator, GENERIC_FAMILY, Link, Price, Source, UNKNOWN_VENDOR};
 use crate::error::{Error, Result};
 use crate::format::ComputeDType;
@@ -32,7 +33,9 @@ const FIELDS: [&str; 15] = [
     "prices",
     "sources",
 ];
-const LINK_FIELDS: [&str; 3] = ["bandwidth_bytes_per_s", "latency_s", "num_devices"];
+const LINK_FIELDS: [&str; 6] = ["bandwidth_bytes_per_s", "latency_s", "num_devices", "topology", "shape", "cube"];
+/// Of a host's bus and a network, which are taken for switches.
+const SWITCHED_FIELDS: usize = 3;
 const PRICE_FIELDS: [&str; 5] = ["usd_per_hour", "kind", "provider", "source", "date"];
 const SOURCE_FIELDS: [&str; 2] = ["source", "date"];
 
@@ -50,6 +53,8 @@ const MEMORY: Limits = Limits::new(1.0, (1_u64 << 50) as f64, "bytes (2^50)");
 const CACHE: Limits = Limits::new(1.0, (1_u64 << 40) as f64, "bytes (2^40)");
 const COMPUTE_UNITS: Limits = Limits::new(1.0, 1e9, "");
 const DEVICES: Limits = Limits::new(2.0, Link::UNBOUNDED_DEVICES as f64, "devices (2^20)");
+/// Devices of the one cube mesh that was built.
+const CUBE_MESH_DEVICES: u64 = 8;
 const POWER: Limits = Limits::new(1e-3, 1e6, "W");
 const DOLLARS: Limits = Limits::new(1e-6, 1e6, "US dollars an hour");
 
@@ -58,7 +63,8 @@ impl Accelerator {
     ///
     /// Required are `name`, `memory_bytes`, `memory_bandwidth_bytes_per_s` and at least one entry of
     /// `peak_flops_per_s`; everything else may be absent and is then unknown, never guessed. An absent `family` reads as
-    /// `generic`, an absent `latency_s` as 0, an absent `network.num_devices` as [`Link::UNBOUNDED_DEVICES`].
+    /// `generic`, an absent `latency_s` as 0, an absent `network.num_devices` as [`Link::UNBOUNDED_DEVICES`], an absent
+    /// `link.topology` as a switch.
     ///
     /// # Errors
     /// [`Error::Spec`] with the dotted path of the first bad field, its value and the rule it broke: an unknown or
@@ -125,14 +131,24 @@ impl Accelerator {
 }
 
 fn link_json(key: &str, link: &Link) -> Value {
-    let mut entry = json!({ "bandwidth_bytes_per_s": link.bandwidth_bytes_per_s, "latency_s": link.latency_s });
+    let mut entry = Map::new();
+    entry.insert("bandwidth_bytes_per_s".to_owned(), json!(link.bandwidth_bytes_per_s));
+    entry.insert("latency_s".to_owned(), json!(link.latency_s));
     // Only a network may leave out how many devices it joins.
-    if (key != "network" || link.num_devices != Link::UNBOUNDED_DEVICES)
-        && let Value::Object(entry) = &mut entry
-    {
+    if key != "network" || link.num_devices != Link::UNBOUNDED_DEVICES {
         entry.insert("num_devices".to_owned(), json!(link.num_devices));
     }
-    entry
+    if key == "link" {
+        entry.insert("topology".to_owned(), json!(link.topology.name()));
+    }
+    if let Topology::Torus(Torus { shape, cube }) = link.topology {
+        let axes: Vec<u64> = shape.into_iter().filter(|&length| length > 1).collect();
+        entry.insert("shape".to_owned(), json!(axes));
+        if let Some(cube) = cube {
+            entry.insert("cube".to_owned(), json!(cube));
+        }
+    }
+    Value::Object(entry)
 }
 
 fn price_json(price: &Price) -> Value {
@@ -179,7 +195,8 @@ fn peaks(spec: &Table) -> Result<BTreeMap<ComputeDType, f64>> {
 
 fn link(spec: &Table, key: &str) -> Result<Option<Link>> {
     let Some(value) = spec.value(key) else { return Ok(None) };
-    let table = Table::open(key, value, &LINK_FIELDS)?;
+    let known = if key == "link" { &LINK_FIELDS[..] } else { &LINK_FIELDS[..SWITCHED_FIELDS] };
+    let table = Table::open(key, value, known)?;
     let bandwidth = table.number("bandwidth_bytes_per_s", BANDWIDTH)?;
     let num_devices = match table.integer("num_devices", DEVICES)? {
         // A network grows by adding switches; a link and a host bus end where the board does.
@@ -190,7 +207,51 @@ fn link(spec: &Table, key: &str) -> Result<Option<Link>> {
         bandwidth_bytes_per_s: table.required("bandwidth_bytes_per_s", bandwidth, "per device and direction")?,
         latency_s: table.number("latency_s", LATENCY)?.unwrap_or(0.0),
         num_devices,
+        topology: topology(&table, num_devices)?,
     }))
+}
+
+/// How a link is wired; an absent `topology` reads as a switch.
+fn topology(table: &Table, num_devices: u64) -> Result<Topology> {
+    let name = table.text("topology")?.unwrap_or_else(|| Topology::Switch.name().to_owned());
+    let wired = match name.as_str() {
+        "switch" => Topology::Switch,
+        "mesh" => Topology::Mesh,
+        "cube-mesh" if num_devices != CUBE_MESH_DEVICES => {
+            let rule = format!("must be {CUBE_MESH_DEVICES} where topology is cube-mesh");
+            return Err(Error::spec(table.field("num_devices"), num_devices, rule));
+        }
+        "cube-mesh" => Topology::CubeMesh,
+        "torus" => Topology::Torus(torus(table, num_devices)?),
+        _ => {
+            let rule = format!("must be one of {}", Topology::NAMES.join(", "));
+            return Err(Error::spec(table.field("topology"), name, rule));
+        }
+    };
+    for key in ["shape", "cube"] {
+        if let (Some(value), false) = (table.value(key), matches!(wired, Topology::Torus(_))) {
+            let rule = "describes a torus: topology must be torus";
+            return Err(Error::spec(table.field(key), table::shown(value), rule));
+        }
+    }
+    Ok(wired)
+}
+
+fn torus(table: &Table, num_devices: u64) -> Result<Torus> {
+    let axes = table.list("shape")?;
+    let rule = format!("must list the devices along 1 to {MAX_AXES} axes, each from 2, whose product is num_devices");
+    let refuse = |value: String| Err(Error::spec(table.field("shape"), value, rule.clone()));
+    if axes.is_empty() || axes.len() > MAX_AXES {
+        return refuse(table.value("shape").map_or_else(|| "missing".to_owned(), table::shown));
+    }
+    let mut shape = [1; MAX_AXES];
+    for (own, (path, value)) in shape.iter_mut().zip(&axes) {
+        *own = table::whole_number(path, value, DEVICES)?;
+    }
+    if shape.iter().try_fold(1_u64, |all, &length| all.checked_mul(length)) != Some(num_devices) {
+        return refuse(table.value("shape").map_or_else(String::new, table::shown));
+    }
+    Ok(Torus { shape, cube: table.integer("cube", DEVICES)? })
 }
 
 fn prices(spec: &Table) -> Result<Vec<Price>> {
@@ -220,8 +281,9 @@ fn sources(spec: &Table) -> Result<BTreeMap<String, Source>> {
     let mut known = vec![EVERY_FIELD.to_owned()];
     known.extend(FIELDS.iter().filter(|field| **field != "sources" && **field != "prices").map(|f| (*f).to_owned()));
     known.extend(ComputeDType::ALL.iter().map(|dtype| format!("peak_flops_per_s.{}", dtype.name())));
-    for link in ["link", "host_link", "network"] {
-        known.extend(LINK_FIELDS.iter().map(|field| format!("{link}.{field}")));
+    known.extend(LINK_FIELDS.iter().map(|field| format!("link.{field}")));
+    for link in ["host_link", "network"] {
+        known.extend(LINK_FIELDS[..SWITCHED_FIELDS].iter().map(|field| format!("{link}.{field}")));
     }
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let table = Table::open("sources", value, &known)?;

@@ -83,11 +83,7 @@ impl<'a> Table<'a> {
 
     /// A whole number within the limits, or `None` where the key is absent. `80e9` is one, `80.5` is not.
     pub(super) fn integer(&self, key: &str, limits: Limits) -> Result<Option<u64>> {
-        let Some(value) = self.value(key) else { return Ok(None) };
-        match whole(value).filter(|number| limits.hold(*number as f64)) {
-            Some(number) => Ok(Some(number)),
-            None => Err(Error::spec(self.field(key), shown(value), limits.rule("a whole number"))),
-        }
+        self.value(key).map(|value| whole_number(&self.field(key), value, limits)).transpose()
     }
 
     /// A string that is more than blanks, or `None` where the key is absent.
@@ -120,6 +116,13 @@ pub(super) fn text(field: &str, value: &Value) -> Result<String> {
         Value::String(text) => Ok(text.clone()),
         _ => Err(Error::spec(field, shown(value), "must be a string")),
     }
+}
+
+/// A whole number within the limits.
+pub(super) fn whole_number(field: &str, value: &Value, limits: Limits) -> Result<u64> {
+    whole(value)
+        .filter(|number| limits.hold(*number as f64))
+        .ok_or_else(|| Error::spec(field, shown(value), limits.rule("a whole number")))
 }
 
 fn whole(value: &Value) -> Option<u64> {

@@ -1,14 +1,16 @@
 //! Collectives by latency and bandwidth (Hockney's model): the best of ring, tree, a reduction inside the switch, and an
-//! engine's own kernel.
+//! engine's own kernel, over the wires that join the group ([`super::wire`]).
 //!
 //! Sources: Thakur, Rabenseifner, Gropp, "Optimization of Collective Communication Operations in MPICH", 2005;
 //! Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009. The ideal time is that of endpoints: it knows no reduction inside the switch.
 
-use crate::arithmetic::{larger, reciprocal, smaller};
+use crate::arithmetic::{larger, smaller};
 use crate::calibration::{Bar, CollectiveLaw, DirectAllReduceLaw};
 use crate::error::{Error, Result};
-use crate::hardware::Link;
+use crate::hardware::Route;
 use crate::roofline::{Machine, OpCost};
+
+use super::wire::{self, Wire};
 
 /// Devices of a host: ring and tree take as many hops among them.
 const HOST_DEVICES: f64 = 8.0;
@@ -47,21 +49,18 @@ impl Collective {
         })
     }
 
-    /// The ways to do it among `n` ranks: each as (hops, share of the buffer that crosses one rank's link).
-    fn algorithms(self, n: f64) -> [(f64, f64); 2] {
-        let others = n - 1.0;
-        let share = others / n;
-        let depth = n.log2().ceil();
+    /// Shares of the buffer that cross one rank's link among `n` ranks: of a ring, of a tree.
+    fn shares(self, n: f64) -> [f64; 2] {
+        let share = (n - 1.0) / n;
         match self {
-            Self::AllReduce => [(2.0 * others, 2.0 * share), (2.0 * depth, 2.0)],
-            Self::AllGather | Self::ReduceScatter => [(others, share), (depth, share)],
+            Self::AllReduce => [2.0 * share, 2.0],
             // All ranks talk to all others at once; each sends all but its own part.
-            Self::AllToAll => [(1.0, share), (1.0, share)],
-            Self::PointToPoint => [(1.0, 1.0), (1.0, 1.0)],
+            Self::AllGather | Self::ReduceScatter | Self::AllToAll => [share, share],
+            Self::PointToPoint => [1.0, 1.0],
         }
     }
 
-    /// The same as a library does them: from rank to rank inside a host, where a tree saves nothing, and between hosts
+    /// The ways of a library, each as (hops, share of the buffer that crosses one rank's link): from rank to rank inside a host, where a tree saves nothing, and between hosts
     /// by a ring or a tree. `own` weighs the part that a rank copies for itself.
     fn library_algorithms(self, n: f64, own: f64) -> [(f64, f64); 2] {
         let others = n - 1.0;
@@ -102,42 +101,51 @@ impl Way {
     }
 }
 
-/// The ways that a calibration knows; `link` is a scale-up link where `scales_up`, a link of one node where `local`.
-fn ways(machine: &Machine<'_>, kind: Collective, n: f64, link: Link, scales_up: bool, local: bool) -> Vec<Way> {
-    let ideal = reciprocal(link.bandwidth_bytes_per_s);
-    let endpoint = |t0_s: f64, hop_s: f64, seconds_per_byte: f64| {
-        kind.algorithms(n).map(|(hops, share)| {
-            let hops_s = hops * (link.latency_s + hop_s);
-            Way { t0_s, hops_s, share, seconds_per_byte, pipe_s: 0.0 }
-        })
-    };
+/// The least that any algorithm of endpoints takes.
+fn ideal_ways(kind: Collective, route: &Route, wire: Wire) -> [Way; 2] {
+    let [ring, tree] = kind.shares(route.num_devices as f64);
+    let [ring_s, tree_s] = wire::hops_s(route, kind, 0.0);
+    [(ring_s, ring), (tree_s, tree)].map(|(hops_s, share)| Way {
+        t0_s: 0.0,
+        hops_s,
+        share,
+        seconds_per_byte: wire.ideal,
+        pipe_s: 0.0,
+    })
+}
+
+/// The ways that a calibration knows.
+fn ways(machine: &Machine<'_>, kind: Collective, route: &Route, wire: Wire) -> Vec<Way> {
+    let n = route.num_devices as f64;
     let mut ways = match machine.calibration.collective {
-        CollectiveLaw::Roofline => endpoint(0.0, 0.0, ideal).to_vec(),
-        CollectiveLaw::AlphaBeta { t0_s, hop_s, e_link } => endpoint(t0_s, hop_s, ideal / e_link).to_vec(),
+        CollectiveLaw::Roofline => ideal_ways(kind, route, wire).to_vec(),
+        CollectiveLaw::AlphaBeta { t0_s, hop_s, e_link } => {
+            let (hops, shares) = (wire::hops_s(route, kind, hop_s), kind.shares(n));
+            let seconds_per_byte = wire.library / e_link;
+            let way = |(hops_s, share)| Way { t0_s, hops_s, share, seconds_per_byte, pipe_s: 0.0 };
+            hops.into_iter().zip(shares).map(way).collect()
+        }
         CollectiveLaw::Pipelined { t0_s, hop_s, e_link, own, pipe_s, e_switch } => {
-            let hop_s = link.latency_s + hop_s;
-            let way = |hops: f64, share: f64, e: f64| Way {
-                t0_s,
-                hops_s: hops * hop_s,
-                share,
-                seconds_per_byte: ideal / e,
-                pipe_s,
+            let latencies = wire::hops_s(route, kind, 0.0);
+            let algorithms = kind.library_algorithms(n, own);
+            let way = |at: usize, share: f64, e: f64| {
+                let (hops, _) = algorithms[at];
+                let hops_s = hops * hop_s + latencies[at];
+                Way { t0_s, hops_s, share, seconds_per_byte: wire.library / e, pipe_s }
             };
-            let mut ways: Vec<Way> =
-                kind.library_algorithms(n, own).iter().map(|&(hops, share)| way(hops, share, e_link)).collect();
-            if kind == Collective::AllReduce && scales_up && machine.has_switch() && e_switch > 0.0 {
+            let mut ways = vec![way(0, algorithms[0].1, e_link), way(1, algorithms[1].1, e_link)];
+            if kind == Collective::AllReduce && route.scales_up() && machine.has_switch() && e_switch > 0.0 {
                 // Short messages never see the switch: as many hops as a tree.
-                let (hops, _) = kind.library_algorithms(n, own)[1];
-                ways.push(way(hops, 1.0, e_switch));
+                ways.push(way(1, 1.0, e_switch));
             }
             ways
         }
     };
-    if let (Collective::AllReduce, true, Some(law)) = (kind, local, machine.calibration.direct_all_reduce) {
+    if let (Collective::AllReduce, true, Some(law)) = (kind, route.is_local(), machine.calibration.direct_all_reduce) {
         let DirectAllReduceLaw { t0_s, hop_s, e_link, sync_s } = law;
         let peers = n - 1.0;
-        let hops_s = peers * (link.latency_s + hop_s);
-        let once = Way { t0_s, hops_s, share: peers, seconds_per_byte: ideal / e_link, pipe_s: 0.0 };
+        let hops_s = peers * (route.outermost().link.latency_s + hop_s);
+        let once = Way { t0_s, hops_s, share: peers, seconds_per_byte: wire.library / e_link, pipe_s: 0.0 };
         ways.extend([once, Way { t0_s: t0_s + sync_s, share: 2.0 * peers / n, ..once }]);
     }
     ways
@@ -159,24 +167,16 @@ impl CollectiveOp {
         if num_devices < 2 {
             return Err(Error::spec("num_devices", num_devices, "a collective needs at least 2 devices"));
         }
-        let link = machine.link(num_devices).ok_or_else(|| {
+        let route = machine.accelerator.route(num_devices).ok_or_else(|| {
             let rule =
                 format!("{} has no link, network or host_link that joins so many devices", machine.accelerator.name);
             Error::spec("num_devices", num_devices, rule)
         })?;
-        let n = num_devices as f64;
-        let scales_up = machine.accelerator.link.is_some_and(|own| own.num_devices >= num_devices);
-        let local = scales_up || machine.accelerator.network.is_none_or(|own| own.num_devices < num_devices);
+        let wire = Wire::of(&route, kind);
         Ok(Self {
             bytes_per_row,
-            ways: ways(machine, kind, n, link, scales_up, local),
-            ideal: kind.algorithms(n).map(|(hops, share)| Way {
-                t0_s: 0.0,
-                hops_s: hops * link.latency_s,
-                share,
-                seconds_per_byte: reciprocal(link.bandwidth_bytes_per_s),
-                pipe_s: 0.0,
-            }),
+            ways: ways(machine, kind, &route, wire),
+            ideal: ideal_ways(kind, &route, wire),
             bar: machine.calibration.intervals.collective.bar(0.0, machine.seconds_per_byte, None),
         })
     }

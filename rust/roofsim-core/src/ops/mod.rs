@@ -11,6 +11,7 @@ pub mod gemm;
 pub mod moe;
 pub mod slowdown;
 mod tile;
+mod wire;
 
 pub use attention::{AttentionOp, Load};
 pub use collective::{Collective, CollectiveOp};

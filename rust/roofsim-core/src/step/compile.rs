@@ -4,6 +4,7 @@ use super::{CompiledStep, Entry, RowOp, Rows};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::{ComputeDType, KvFormat};
+use crate::hardware::Reach;
 use crate::model::{Attention, FeedForward, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Weight};
 use crate::ops::attention::{AttentionShape, LatentHeads};
 use crate::ops::moe::GroupedShape;
@@ -144,10 +145,20 @@ impl Builder<'_> {
         if self.layout.pipeline > 1 {
             // Each tensor rank sends its share of the hidden state to its counterpart in the next stage.
             let bytes = self.model.hidden_size as f64 * self.width / self.layout.tensor as f64;
-            // The slowest hand-over crosses whatever joins all stages.
-            let devices = self.layout.tensor * self.layout.pipeline;
-            let op = CollectiveOp::new(self.machine, Collective::PointToPoint, devices, bytes)?;
-            self.push("stage_send", self.layout.pipeline - 1, Rows::All, RowOp::Collective(op));
+            let Layout { tensor, pipeline, .. } = self.layout;
+            let devices = tensor * pipeline;
+            let route = self.machine.accelerator.route(devices).map(|route| route.levels).unwrap_or_default();
+            // Hand-overs that leave the domains of the levels so far: all but those between stages that share one.
+            let mut left = pipeline - 1;
+            for level in route {
+                let together = level.link.num_devices / tensor;
+                let leaving = if together == 0 { left } else { pipeline.div_ceil(together) - 1 };
+                let name = if level.reach == Reach::Network { "node_send" } else { "stage_send" };
+                let among = devices.min(level.link.num_devices);
+                let op = CollectiveOp::new(self.machine, Collective::PointToPoint, among, bytes)?;
+                self.push(name, left - leaving, Rows::All, RowOp::Collective(op));
+                left = leaving;
+            }
         }
         Ok(())
     }
