@@ -11,6 +11,7 @@ measurements=tests/accuracy/measurements
 for device in h100-sxm h200-sxm; do
     say "calibration of $device"
     roofsim calibrate "$measurements/$device"-*.jsonl.gz --device "$device" --prior none --collectives "$device-tensorrt-llm" \
+        --replayed-collectives tests/accuracy/collectives/h100-sxm-x2-nccl-2.28.jsonl.gz \
         --output "python/roofsim/catalog/calibrations/$device-torch.json"
 done
 

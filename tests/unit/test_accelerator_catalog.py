@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -21,36 +22,48 @@ FILES = sorted(DIRECTORY.glob("*.toml"))
 GIB, MIB = 1 << 30, 1 << 20
 
 REQUIRED = [
+    "a100-pcie-40gb",
     "a100-pcie-80gb",
     "a100-sxm-40gb",
     "a100-sxm-80gb",
     "a10",
     "a10g",
+    "a30",
+    "a40",
+    "arc-pro-b60",
     "b200-sxm",
     "b300-sxm",
     "epyc-9654",
     "gaudi-2",
     "gaudi-3",
     "gb200",
+    "gb300",
     "gh200",
+    "gh200-144gb",
     "h100-nvl",
     "h100-pcie",
     "h100-sxm",
     "h20",
     "h200-sxm",
+    "inferentia2",
     "l4",
     "l40s",
+    "mi250x",
     "mi300x",
     "mi325x",
+    "mi350x",
     "mi355x",
     "rtx-3090",
     "rtx-4090",
     "rtx-5090",
     "rtx-pro-6000",
     "t4",
+    "tpu-v4",
     "tpu-v5e",
     "tpu-v5p",
     "tpu-v6e",
+    "tpu7x",
+    "trainium1",
     "trainium2",
     "v100-sxm-32gb",
     "xeon-8480",
@@ -128,7 +141,8 @@ def test_peaks_are_dense(path):
         geforce = narrow == "int8" and path.stem.startswith("rtx-") and path.stem != "rtx-pro-6000"
         assert peaks.get(narrow, 0.0) <= (4.01 if geforce else 2.03) * half
     assert (
-        peaks.get("fp4", 0.0) <= (8.01 if path.stem == "rtx-5090" else 6.01 if path.stem == "b300-sxm" else 4.01) * half
+        peaks.get("fp4", 0.0)
+        <= (8.01 if path.stem == "rtx-5090" else 6.01 if path.stem in ("b300-sxm", "gb300") else 4.01) * half
     )
 
 
@@ -148,6 +162,10 @@ BALANCE = {
     ("tpu-v5e", "bf16"): 240.5,  # docs.cloud.google.com/tpu/docs/v5e: 197 / 0.819
     ("tpu-v5p", "bf16"): 166.0,  # 459 / 2.765
     ("tpu-v6e", "bf16"): 560.4,  # 918 / 1.638
+    ("gb300", "bf16"): 312.5,  # 2,500 / 8
+    ("tpu-v4", "bf16"): 229.2,  # docs.cloud.google.com/tpu/docs/v4: 275 / 1.2
+    ("tpu7x", "bf16"): 312.6,  # docs.cloud.google.com/tpu/docs/tpu7x: 2,307 / 7.38
+    ("mi350x", "bf16"): 288.4,  # 2,307 / 8
     ("trainium2", "bf16"): 230.0,  # AWS Neuron documentation: 667 / 2.9
 }
 
@@ -182,27 +200,45 @@ def test_b200_memory_is_what_the_cuda_runtime_reports():
 
 
 @pytest.mark.parametrize(
-    ("name", "bandwidth", "num_devices"),
+    ("name", "bandwidth", "num_devices", "topology"),
     [
-        ("v100-sxm-32gb", 150e9, 8),
-        ("a100-sxm-80gb", 300e9, 8),
-        ("h100-sxm", 450e9, 8),
-        ("h100-nvl", 300e9, 2),
-        ("b200-sxm", 900e9, 8),
-        ("gb200", 900e9, 72),
-        ("mi300x", 448e9, 8),
-        ("tpu-v5e", 200e9, 256),
-        ("tpu-v5p", 600e9, 8960),
+        ("v100-sxm-32gb", 150e9, 8, "cube-mesh"),
+        ("a100-sxm-80gb", 300e9, 8, "switch"),
+        ("a100-pcie-80gb", 300e9, 2, "mesh"),
+        ("h100-sxm", 450e9, 8, "switch"),
+        ("h100-nvl", 300e9, 2, "mesh"),
+        ("b200-sxm", 900e9, 8, "switch"),
+        ("gb200", 900e9, 72, "switch"),
+        ("mi250x", 200e9, 2, "mesh"),
+        ("mi300x", 448e9, 8, "mesh"),
+        ("mi355x", 535.5e9, 8, "mesh"),
+        ("gaudi-2", 262.5e9, 8, "mesh"),
+        ("gaudi-3", 525e9, 8, "mesh"),
+        ("tpu-v4", 300e9, 4096, "torus"),
+        ("tpu-v5e", 200e9, 256, "torus"),
+        ("tpu-v5p", 600e9, 8960, "torus"),
+        ("tpu7x", 600e9, 9216, "torus"),
+        ("trainium2", 640e9, 16, "torus"),
     ],
 )
-def test_links_are_per_direction(name, bandwidth, num_devices):
-    assert json.loads(read_accelerator(name))["link"] == {
-        "bandwidth_bytes_per_s": bandwidth,
-        "num_devices": num_devices,
-    }
+def test_links_are_per_direction(name, bandwidth, num_devices, topology):
+    link = json.loads(read_accelerator(name))["link"]
+    assert (link["bandwidth_bytes_per_s"], link["num_devices"], link["topology"]) == (bandwidth, num_devices, topology)
 
 
-@pytest.mark.parametrize("name", ["t4", "a10", "a10g", "l4", "l40s", "rtx-4090", "rtx-5090", "rtx-pro-6000"])
+@every_file
+def test_every_link_says_how_it_is_wired(path):
+    link = load(path).get("link")
+    if link:
+        assert link["topology"]
+        # No board of fewer than eight has a switch, and bridges join pairs.
+        assert link["topology"] != "switch" or link["num_devices"] >= 8
+        assert math.prod(link.get("shape", [link["num_devices"]])) == link["num_devices"]
+
+
+@pytest.mark.parametrize(
+    "name", ["t4", "a10", "a10g", "arc-pro-b60", "l4", "l40s", "rtx-4090", "rtx-5090", "rtx-pro-6000"]
+)
 def test_cards_on_the_host_bus_have_no_link(name):
     spec = json.loads(read_accelerator(name))
     assert "link" not in spec
@@ -252,7 +288,7 @@ def test_every_alias_leads_to_its_own_file_or_is_said_to_be_ambiguous():
             owners.setdefault(fold(alias), set()).add(name)
             assert fold(alias) == fold(name) or fold(alias) not in map(fold, accelerator_names())
     shared = {alias: names for alias, names in owners.items() if len(names) > 1}
-    assert shared == {"a100": {"a100-sxm-40gb", "a100-sxm-80gb", "a100-pcie-80gb"}}
+    assert shared == {"a100": {"a100-sxm-40gb", "a100-sxm-80gb", "a100-pcie-40gb", "a100-pcie-80gb"}}
 
 
 def refused(source) -> SpecError:
@@ -265,7 +301,7 @@ def test_an_ambiguous_name_lists_what_it_could_mean():
     error = refused("A100")
     assert error.field == "accelerator"
     assert error.value == "'A100'"
-    assert "a100-pcie-80gb, a100-sxm-40gb, a100-sxm-80gb" in error.rule
+    assert "a100-pcie-40gb, a100-pcie-80gb, a100-sxm-40gb, a100-sxm-80gb" in error.rule
 
 
 @pytest.mark.parametrize(("typed", "near"), [("h1000", "h100-sxm"), ("rtx-4900", "rtx-4090"), ("mi300", "mi300x")])

@@ -27,6 +27,7 @@ PIPELINED = {
     "own": 0.4,
     "pipe_s": 15e-6,
     "e_switch": 0.5,
+    "graph_s": 0.0,
 }
 """Where fits of a collective library start."""
 DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
@@ -106,11 +107,13 @@ def _has_chunks(observed: Sequence[Observations]) -> bool:
 def held_constants(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
     """Return constants that no class determines.
 
-    Of latent attention; of quantising, which torch's GEMMs leave out; of experts in formats that were not measured; of
-    switches that do not reduce.
+    Of graphs that replay collectives; of latent attention; of quantising, which torch's GEMMs leave out; of experts in
+    formats that were not measured; of switches that do not reduce.
     """
     bare = kernel_library == "torch"
     held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    # Beside the fixed time of a call nothing tells it apart.
+    held.append("collective.graph_s")
     if accelerator.family not in SWITCH_REDUCES:
         held.append("collective.e_switch")
     experts = [one.dtype for one in observed if one.family in BY_DTYPE["grouped_gemm"]]

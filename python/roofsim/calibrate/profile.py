@@ -14,6 +14,7 @@ from roofsim.calibrate.bars import COVERAGE, FEW, Bar, even_weights, honest_bar,
 from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
 from roofsim.calibrate.fit import STARTS, Constant, fit
 from roofsim.calibrate.folds import unseen_residuals
+from roofsim.calibrate.graphs import GRAPH_S, graph_seconds
 from roofsim.calibrate.joint import join
 from roofsim.calibrate.laws import BY_DTYPE, COLLECTIVES, held_constants, laws, starting, with_own_law
 from roofsim.calibrate.observations import (
@@ -198,6 +199,7 @@ def calibrate(
     progress: Progress | None = None,
     cross_validate: bool = True,
     collectives: Calibration | None = None,
+    replayed: Sequence[Mapping[str, Any]] = (),
     starts: int = STARTS,
 ) -> Profile:
     """Fit a device's laws to measurements.
@@ -217,6 +219,9 @@ def calibrate(
         Leave shapes out to learn errors and bars; without it bars come from the fit's own residuals.
     collectives
         Calibration whose collective library is taken over, for rows of one device, which say nothing of links.
+    replayed
+        Rows of that library's collectives as graphs replay them, between devices of this family: they determine what a
+        call costs beyond the library's own loop.
     starts
         Starts of the optimiser for each class of operations.
 
@@ -255,6 +260,8 @@ def calibrate(
     results = _results(fitted, judged)
     tree = _tree(accelerator, fitted, source, results)
     borrowed = _take_collectives(tree, collectives) if collectives is not None else {}
+    if replayed:
+        _set(tree, GRAPH_S, graph_seconds(_load(accelerator, tree), replayed))
     steps, lost_steps = readable_steps(accelerator, source.rows)
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
@@ -450,7 +457,8 @@ def _finish(
     others = [name for name, families in classes.items() if not measured.intersection(families)]
     notes = [source.note]
     if borrowed:
-        notes.append("collectives: NCCL as published kernel tables have it")
+        replays = ", and as graphs replay it" if tree["collective"].get("graph_s") else ""
+        notes.append(f"collectives: NCCL as published kernel tables have it{replays}")
     if others:
         origin = "assumed" if prior is None else f"taken from {prior.name}"
         notes.append(f"{origin}, not measured: {', '.join(others)}")

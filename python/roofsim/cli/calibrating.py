@@ -54,6 +54,14 @@ def calibrate(
             help="Take the collective library's constants from this calibration: files of one device have none.",
         ),
     ] = None,
+    replayed: Annotated[
+        str | None,
+        typer.Option(
+            "--replayed-collectives",
+            help="File of collectives that graphs replayed between devices of this family: what a call costs beyond "
+            "the library's own loop.",
+        ),
+    ] = None,
     prior: Annotated[
         str,
         typer.Option(
@@ -90,13 +98,16 @@ def calibrate(
         source, header = read_files(files)
         accelerator, starts = measured_device(header, device, source.rows), STARTS
     links = None if collectives is None else Calibration.load(collectives)
+    graphs = () if replayed is None else read_files([replayed])[0].rows
     known = known_before(accelerator, source.kernel_library) if prior == "auto" else None
     if prior not in ("auto", "none"):
         known = Calibration.load(prior)
     tell = None if as_json else complain_softly
     if known is not None and tell is not None:
         tell(f"where points are few, constants stay near those of {known.name}")
-    profile = fit_calibration(accelerator, source, prior=known, progress=tell, collectives=links, starts=starts)
+    profile = fit_calibration(
+        accelerator, source, prior=known, progress=tell, collectives=links, replayed=graphs, starts=starts
+    )
     if output is not None:
         Path(output).write_text(profile.calibration.to_json() + "\n", encoding="utf-8")
     if as_json:

@@ -9,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use roofsim_core::Error;
 use roofsim_core::format::ComputeDType;
-use roofsim_core::hardware::{Accelerator, Link, Price, Source};
+use roofsim_core::hardware::{Accelerator, Link, Price, Source, Topology, Torus};
 use serde_json::{Value, json};
 
 fn minimal() -> Value {
@@ -47,6 +47,11 @@ fn full() -> Value {
     })
 }
 
+/// A link of eight devices behind a switch.
+fn switched(bandwidth_bytes_per_s: f64, latency_s: f64) -> Link {
+    Link { bandwidth_bytes_per_s, latency_s, num_devices: 8, topology: Topology::Switch }
+}
+
 fn read(spec: &Value) -> Result<Accelerator, Error> {
     Accelerator::from_json(&spec.to_string())
 }
@@ -60,6 +65,19 @@ fn with(path: &str, value: Value) -> Value {
         Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
         _ => parent[key] = value,
     }
+    spec
+}
+
+/// `full()` with a torus of eight devices and this shape.
+fn torus(shape: Value) -> Value {
+    let mut spec = with("/link/topology", json!("torus"));
+    spec["link"]["shape"] = shape;
+    spec
+}
+
+fn cube_mesh(num_devices: u64) -> Value {
+    let mut spec = with("/link/topology", json!("cube-mesh"));
+    spec["link"]["num_devices"] = json!(num_devices);
     spec
 }
 
@@ -86,8 +104,8 @@ fn every_field_is_read() {
     assert_eq!(chip.aliases, ["H100", "H100 80GB HBM3"]);
     assert_eq!((chip.vendor.as_str(), chip.family.as_str()), ("NVIDIA", "hopper"));
     assert_eq!((chip.num_compute_units, chip.cache_bytes), (Some(132), Some(52_428_800)));
-    assert_eq!(chip.link, Some(Link { bandwidth_bytes_per_s: 450e9, latency_s: 1e-6, num_devices: 8 }));
-    assert_eq!(chip.host_link, Some(Link { bandwidth_bytes_per_s: 63e9, latency_s: 0.0, num_devices: 8 }));
+    assert_eq!(chip.link, Some(switched(450e9, 1e-6)));
+    assert_eq!(chip.host_link, Some(switched(63e9, 0.0)));
     assert_eq!(chip.network.unwrap().num_devices, Link::UNBOUNDED_DEVICES);
     assert_eq!(chip.power_w, Some(700.0));
     assert_eq!(chip.prices[0].kind, "on-demand");
@@ -180,6 +198,16 @@ fn bad_tables() -> Vec<BadSpec> {
         (with("/link/num_devices", json!(1)), "link.num_devices", "1", "from 2"),
         (with("/link/num_devices", json!(7.5)), "link.num_devices", "7.5", "whole number"),
         (with("/link/latency_s", json!(-1)), "link.latency_s", "-1", "from 0"),
+        (with("/link/topology", json!("hypercube")), "link.topology", "hypercube", "switch, mesh, cube-mesh, torus"),
+        (with("/link/topology", json!(8)), "link.topology", "8", "string"),
+        (with("/link/topology", json!("torus")), "link.shape", "missing", "whose product is num_devices"),
+        (with("/link/shape", json!([2, 4])), "link.shape", "[2,4]", "topology must be torus"),
+        (torus(json!([3, 4])), "link.shape", "[3,4]", "whose product is num_devices"),
+        (torus(json!([2, 2, 2, 1])), "link.shape", "[2,2,2,1]", "1 to 3 axes"),
+        (torus(json!([8, 1])), "link.shape[1]", "1", "from 2"),
+        (torus(json!([1_000_000, 1_000_000, 1_000_000])), "link.shape", "[1000000,1000000,1000000]", "whose product"),
+        (cube_mesh(4), "link.num_devices", "4", "must be 8"),
+        (with("/host_link/topology", json!("mesh")), "host_link.topology", "mesh", "unknown field"),
         (with("/link/bandwidth", json!(1)), "link.bandwidth", "1", "nearest known one is bandwidth_bytes_per_s"),
         (with("/host_link", json!({ "num_devices": 8 })), "host_link.bandwidth_bytes_per_s", "missing", "direction"),
         (with("/host_link", json!({ "bandwidth_bytes_per_s": 63e9 })), "host_link.num_devices", "missing", "devices"),
@@ -245,15 +273,43 @@ fn source() -> impl Strategy<Value = Source> {
     ("[ -~]{0,20}[a-z]", date).prop_map(|(source, date)| Source { source, date })
 }
 
+fn topology() -> impl Strategy<Value = Option<Topology>> {
+    let shape = (2..20_u64, prop_oneof![Just(1), 2..20_u64], prop_oneof![Just(1), 2..20_u64]);
+    let torus = (shape, option::of(2..8_u64)).prop_map(|((x, y, z), cube)| {
+        let mut shape = [x, y, z];
+        shape[1..].sort_unstable_by(|a, b| b.cmp(a));
+        Topology::Torus(Torus { shape, cube })
+    });
+    let plain = prop::sample::select(vec![None, Some(Topology::Mesh), Some(Topology::CubeMesh)]);
+    prop_oneof![plain, torus.prop_map(Some)]
+}
+
+/// A scale-up link.
 fn link() -> impl Strategy<Value = Link> {
+    (host_link(), topology()).prop_map(|(link, topology)| {
+        let num_devices = match topology {
+            Some(Topology::Torus(torus)) => torus.shape.iter().product(),
+            Some(Topology::CubeMesh) => 8,
+            _ => link.num_devices,
+        };
+        Link { num_devices, topology: topology.unwrap_or_default(), ..link }
+    })
+}
+
+fn host_link() -> impl Strategy<Value = Link> {
     // Short of the unbounded size, which only a network may have.
     (1.0..1e16_f64, 0.0..10.0_f64, 2..Link::UNBOUNDED_DEVICES).prop_map(
-        |(bandwidth_bytes_per_s, latency_s, num_devices)| Link { bandwidth_bytes_per_s, latency_s, num_devices },
+        |(bandwidth_bytes_per_s, latency_s, num_devices)| Link {
+            bandwidth_bytes_per_s,
+            latency_s,
+            num_devices,
+            topology: Topology::Switch,
+        },
     )
 }
 
 fn network() -> impl Strategy<Value = Link> {
-    (link(), any::<bool>()).prop_map(|(link, unbounded)| Link {
+    (host_link(), any::<bool>()).prop_map(|(link, unbounded)| Link {
         num_devices: if unbounded { Link::UNBOUNDED_DEVICES } else { link.num_devices },
         ..link
     })
@@ -282,7 +338,7 @@ prop_compose! {
         memory_bytes in 1..=1_u64 << 50,
         (memory_bandwidth_bytes_per_s, power_w) in (1.0..1e16_f64, option::of(1e-3..1e6_f64)),
         peak_flops_per_s in btree_map(prop::sample::select(ComputeDType::ALL.to_vec()), 1.0..1e18_f64, 1..8),
-        (link, host_link, network) in (option::of(link()), option::of(link()), option::of(network())),
+        (link, host_link, network) in (option::of(link()), option::of(host_link()), option::of(network())),
         prices in vec(price(), 0..4),
         sources in sources(),
     ) -> Accelerator {

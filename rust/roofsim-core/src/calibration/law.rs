@@ -184,7 +184,7 @@ pub enum CollectiveLaw {
         /// Link efficiency.
         e_link: f64,
     },
-    /// `t0 + hops (latency + hop) + v + sqrt(pipe v)`, v = `(share + own/N) s / (e link)`: pipelined by the best size of
+    /// `t0 + graph + hops (latency + hop) + v + sqrt(pipe v)`, v = `(share + own/N) s / (e link)`: pipelined by the best size of
     /// chunk. Inside a node rings; where the scale-up link has a switch that reduces, an all-reduce may go through it.
     Pipelined {
         /// Fixed time.
@@ -199,6 +199,9 @@ pub enum CollectiveLaw {
         pipe_s: Seconds,
         /// Link efficiency of a buffer reduced inside the switch; 0 where the switch does not reduce.
         e_switch: f64,
+        /// Time of a call replayed from a captured graph beyond one of the library's own loop, whose launches overlap.
+        #[serde(default)]
+        graph_s: Seconds,
     },
 }
 

@@ -125,13 +125,13 @@ fn ways(machine: &Machine<'_>, kind: Collective, route: &Route, wire: Wire) -> V
             let way = |(hops_s, share)| Way { t0_s, hops_s, share, seconds_per_byte, pipe_s: 0.0 };
             hops.into_iter().zip(shares).map(way).collect()
         }
-        CollectiveLaw::Pipelined { t0_s, hop_s, e_link, own, pipe_s, e_switch } => {
+        CollectiveLaw::Pipelined { t0_s, hop_s, e_link, own, pipe_s, e_switch, graph_s } => {
             let latencies = wire::hops_s(route, kind, 0.0);
             let algorithms = kind.library_algorithms(n, own);
             let way = |at: usize, share: f64, e: f64| {
                 let (hops, _) = algorithms[at];
                 let hops_s = hops * hop_s + latencies[at];
-                Way { t0_s, hops_s, share, seconds_per_byte: wire.library / e, pipe_s }
+                Way { t0_s: t0_s + graph_s, hops_s, share, seconds_per_byte: wire.library / e, pipe_s }
             };
             let mut ways = vec![way(0, algorithms[0].1, e_link), way(1, algorithms[1].1, e_link)];
             if kind == Collective::AllReduce && route.scales_up() && machine.has_switch() && e_switch > 0.0 {
