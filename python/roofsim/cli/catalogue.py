@@ -78,6 +78,7 @@ def accelerators(
         Column("accelerator"),
         Column("vendor", 5),
         Column("family", 4),
+        Column("links", 5),
         number("memory"),
         number("GB/s"),
         number("bf16 TFLOP/s"),
@@ -96,6 +97,7 @@ def accelerators(
                 device.name,
                 device.vendor,
                 device.family,
+                _links(json.loads(device.to_json())),
                 gigabytes(device.memory_bytes),
                 f"{device.memory_bandwidth_bytes_per_s / 1e9:,.0f}",
                 _teraflops(peaks.get("bf16")),
@@ -108,6 +110,22 @@ def accelerators(
         )
     console = stdout()
     note_dropped(console, print_table(console, columns, rows))
+
+
+def _links(spec: dict[str, Any]) -> str:
+    """How many devices meet over which kind of link, and at what rate a direction."""
+    if "link" not in spec:
+        return "bus of {num_devices}".format(**spec["host_link"]) if "host_link" in spec else "-"
+    return f"{_wiring(spec['link'])}, {spec['link']['bandwidth_bytes_per_s'] / 1e9:,.0f} GB/s"
+
+
+def _wiring(link: dict[str, Any]) -> str:
+    """Topology and size: `switch of 8`, `torus of 16x16`, `pair`."""
+    if "shape" in link:
+        return f"{link['topology']} of {'x'.join(map(str, link['shape']))}"
+    if link["num_devices"] == 2:
+        return "pair"
+    return f"{link['topology']} of {link['num_devices']}"
 
 
 def _teraflops(peak: float | None) -> str:
@@ -190,6 +208,8 @@ def _show_accelerator(device: roofsim.Accelerator, as_json: bool) -> None:
         if link in spec:
             found = spec[link]
             reach = f"{found['num_devices']} devices" if "num_devices" in found else "any number of devices"
+            if "topology" in found:
+                reach = _wiring(found)
             pairs.append((link, f"{scaled(found['bandwidth_bytes_per_s'], 'B/s')} per direction, {reach}"))
     print_pairs(console, pairs)
     console.print()

@@ -207,7 +207,7 @@ fn bad_tables() -> Vec<BadSpec> {
         (torus(json!([8, 1])), "link.shape[1]", "1", "from 2"),
         (torus(json!([1_000_000, 1_000_000, 1_000_000])), "link.shape", "[1000000,1000000,1000000]", "whose product"),
         (cube_mesh(4), "link.num_devices", "4", "must be 8"),
-        (with("/host_link/topology", json!("mesh")), "host_link.topology", "mesh", "unknown field"),
+        (with("/host_link/topology", json!("mesh")), "host_link.topology", "\"mesh\"", "unknown field"),
         (with("/link/bandwidth", json!(1)), "link.bandwidth", "1", "nearest known one is bandwidth_bytes_per_s"),
         (with("/host_link", json!({ "num_devices": 8 })), "host_link.bandwidth_bytes_per_s", "missing", "direction"),
         (with("/host_link", json!({ "bandwidth_bytes_per_s": 63e9 })), "host_link.num_devices", "missing", "devices"),

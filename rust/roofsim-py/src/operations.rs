@@ -298,7 +298,9 @@ impl PyAccelerator {
 
     /// Cost of a collective between equal devices: the better of ring and tree, hops times latency plus bytes over the link.
     ///
-    /// A ring all-reduce of n devices moves 2 (n - 1) / n of the buffer over each link, in 2 (n - 1) hops.
+    /// A ring all-reduce of n devices moves 2 (n - 1) / n of the buffer over each link, in 2 (n - 1) hops. How the devices
+    /// are wired says how much of a device's links leads to the group: all of it behind a switch, one link of seven
+    /// between two of a mesh of eight.
     ///
     /// Parameters
     /// ----------
@@ -321,7 +323,7 @@ impl PyAccelerator {
     ///
     /// Notes
     /// -----
-    /// Leaves out in-network reduction, contention and topology inside the link. Sources: Thakur, Rabenseifner, Gropp, "Optimization
+    /// Leaves out in-network reduction, contention and relays through third devices. Sources: Thakur, Rabenseifner, Gropp, "Optimization
     /// of Collective Communication Operations in MPICH", 2005; Patarasuk and Yuan, "Bandwidth optimal all-reduce", 2009.
     ///
     /// Examples
