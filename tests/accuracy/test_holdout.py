@@ -82,7 +82,7 @@ def test_bars_hold_what_they_state(measured, name):
 
 
 def test_the_page_states_what_two_joined_devices_give():
-    """NCCL between two H100, replayed from graphs; constants of published tables, and of one call's from other sizes."""
+    """NCCL between two H100, replayed from graphs; constants of tables, one of other sizes."""
     header, rows = load_measurements(ACCURACY / "holdout" / "h100-sxm-x2-nccl-2.28.jsonl.gz")
     assert header["device"]
     accelerator = rs.Accelerator.load("h100-sxm")

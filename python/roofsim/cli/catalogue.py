@@ -78,14 +78,15 @@ def accelerators(
         Column("accelerator"),
         Column("vendor", 5),
         Column("family", 4),
-        Column("links", 5),
+        Column("links", 2),
+        number("link GB/s", 5),
         number("memory"),
         number("GB/s"),
         number("bf16 TFLOP/s"),
-        number("fp8 TFLOP/s", 1),
-        number("ridge FLOP/B", 2),
+        number("fp8 TFLOP/s", 3),
+        number("ridge FLOP/B", 4),
         number("W", 6),
-        number("$/h", 3),
+        number("$/h", 1),
         Column("price kind", 3),
     ]
     rows = []
@@ -97,7 +98,7 @@ def accelerators(
                 device.name,
                 device.vendor,
                 device.family,
-                _links(json.loads(device.to_json())),
+                *_links(json.loads(device.to_json())),
                 gigabytes(device.memory_bytes),
                 f"{device.memory_bandwidth_bytes_per_s / 1e9:,.0f}",
                 _teraflops(peaks.get("bf16")),
@@ -112,11 +113,13 @@ def accelerators(
     note_dropped(console, print_table(console, columns, rows))
 
 
-def _links(spec: dict[str, Any]) -> str:
-    """How many devices meet over which kind of link, and at what rate a direction."""
-    if "link" not in spec:
-        return "bus of {num_devices}".format(**spec["host_link"]) if "host_link" in spec else "-"
-    return f"{_wiring(spec['link'])}, {spec['link']['bandwidth_bytes_per_s'] / 1e9:,.0f} GB/s"
+def _links(spec: dict[str, Any]) -> tuple[str, str]:
+    """How many devices meet over which kind of link, and its rate a direction."""
+    link = spec.get("link") or spec.get("host_link")
+    if link is None:
+        return "-", "-"
+    wiring = _wiring(link) if "topology" in link else f"bus of {link['num_devices']}"
+    return wiring, f"{link['bandwidth_bytes_per_s'] / 1e9:,.0f}"
 
 
 def _wiring(link: dict[str, Any]) -> str:

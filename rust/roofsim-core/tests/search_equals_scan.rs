@@ -16,11 +16,13 @@ use roofsim_core::sweep::{Axis, Column, Isa, Runner, Scan, Space, parse_filters}
 use common::{Random, model};
 
 fn device(name: &str, bandwidth: f64, units: &str) -> Arc<Accelerator> {
+    let topology = if units.is_empty() { "mesh" } else { "switch" };
     let text = format!(
         r#"{{"name": "{name}", "family": "hopper", {units} "memory_bytes": 85520809984,
             "memory_bandwidth_bytes_per_s": {bandwidth:e},
             "peak_flops_per_s": {{"bf16": 989e12, "fp16": 989e12, "fp8": 1979e12, "int8": 1979e12}},
-            "link": {{"bandwidth_bytes_per_s": 450e9, "num_devices": 16}}}}"#
+            "link": {{"bandwidth_bytes_per_s": 450e9, "num_devices": 4, "topology": "{topology}"}},
+            "network": {{"bandwidth_bytes_per_s": 50e9}}}}"#
     );
     Arc::new(Accelerator::from_json(&text).unwrap())
 }

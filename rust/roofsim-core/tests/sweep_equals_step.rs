@@ -30,20 +30,33 @@ fn catalogue() -> Vec<Arc<Model>> {
     paths.iter().map(|path| model(&path.file_stem().unwrap().to_string_lossy())).collect()
 }
 
-/// Three devices, one per form of the laws: tiled GEMM (H100), smooth GEMM with units, and neither.
+/// Three devices, one per form of the laws: tiled GEMM (H100), smooth GEMM with units, and neither; behind a switch, in a
+/// mesh and in a torus, the latter two with a network beyond.
 fn devices() -> Vec<Arc<Accelerator>> {
-    let spec = |name: &str, family: &str, units: &str| {
+    let spec = |name: &str, family: &str, units: &str, link: &str| {
         format!(
             r#"{{"name": "{name}", "family": "{family}", {units} "memory_bytes": 85520809984,
                 "memory_bandwidth_bytes_per_s": 3.35e12,
                 "peak_flops_per_s": {{"bf16": 989e12, "fp16": 989e12, "fp8": 1979e12, "int8": 1979e12}},
-                "link": {{"bandwidth_bytes_per_s": 450e9, "num_devices": 8}}}}"#
+                "link": {{"bandwidth_bytes_per_s": 450e9, {link}}}}}"#
         )
     };
+    // The table that stands last is closed by the spec.
+    let network = r#""network": {"bandwidth_bytes_per_s": 50e9, "latency_s": 2e-6"#;
     [
-        spec("h100-sxm", "hopper", r#""num_compute_units": 132,"#),
-        spec("other", "generic", r#""num_compute_units": 80,"#),
-        spec("unitless", "hopper", ""),
+        spec("h100-sxm", "hopper", r#""num_compute_units": 132,"#, r#""num_devices": 8"#),
+        spec(
+            "other",
+            "generic",
+            r#""num_compute_units": 80,"#,
+            &format!(r#""num_devices": 4, "topology": "mesh"}}, {network}"#),
+        ),
+        spec(
+            "unitless",
+            "hopper",
+            "",
+            &format!(r#""num_devices": 8, "topology": "torus", "shape": [4, 2]}}, {network}"#),
+        ),
     ]
     .iter()
     .map(|text| Arc::new(Accelerator::from_json(text).unwrap()))

@@ -42,7 +42,9 @@ impl Wire {
             let parts = n / members;
             // Bytes over the edge of a part, for each of its members, relative to those over the edge of a device.
             let (all, kept) = match kind {
-                Collective::AllToAll => ((n - members) / (n - 1.0), (n / level.num_groups as f64 - members) / (n - 1.0)),
+                Collective::AllToAll => {
+                    ((n - members) / (n - 1.0), (n / level.num_groups as f64 - members) / (n - 1.0))
+                }
                 _ => ((parts - 1.0) / parts / ((n - 1.0) / n) / members, 1.0 / members),
             };
             wire.ideal = larger(wire.ideal, all * reciprocal(outward));
