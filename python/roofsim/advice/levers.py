@@ -68,6 +68,12 @@ class Levers:
         """Return everything as plain Python values, ready for JSON."""
         return {"base": self.base, "families": FAMILIES, "options": self.options, "refused": self.refused}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Levers) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.base["time_s"], len(self.options)))
+
     def __repr__(self) -> str:
         return f"Levers({len(self.options)} of a step of {1e3 * self.base['time_s']:.2f} ms)"
 
@@ -118,7 +124,7 @@ def levers(
     >>> best["lever"], best["time_ratio"] < 0.5
     ('weights in int4', True)
     """
-    for name in ("models", "accelerators", "prices"):
+    for name in ("models", "accelerators", "prices", "price_kind"):
         if name in settings:
             raise SpecError(name, repr(settings[name]), "is no setting of levers")
     loaded, device = _core.Model.load(model), _core.Accelerator.load(accelerator)

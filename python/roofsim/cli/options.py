@@ -29,11 +29,15 @@ KvOption = Annotated[
     str,
     typer.Option("--kv-cache-dtype", help="Storage of the KV cache; auto is as published.", rich_help_panel=FORMATS),
 ]
+CALIBRATION_WORDS = (
+    "sustained (unbroken load), ideal, a kernel library (torch, tensorrt-llm, vllm, sglang), or the name or file of a "
+    "calibration"
+)
 CalibrationOption = Annotated[
     str,
     typer.Option(
         "--calibration",
-        help="calibrated, sustained (unbroken load), ideal, or a calibration file (.json).",
+        help=f"calibrated, {CALIBRATION_WORDS}.",
         rich_help_panel=LAWS,
     ),
 ]

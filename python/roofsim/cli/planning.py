@@ -36,6 +36,7 @@ HINTS = {
     "token_budget": "raise --max-num-batched-tokens",
     "max_num_seqs": "raise --max-num-seqs",
 }
+MEMORY_RULES = {"runtime": "as vLLM allocates it", "ideal": "in closed form"}
 LIMIT_NAMES = {
     "tpot": "TPOT",
     "ttft": "TTFT",
@@ -79,7 +80,8 @@ def plan(
     price_kind: Annotated[
         str,
         typer.Option(
-            help="on-demand, reserved, cost-of-ownership, or auto: the first known for all.", rich_help_panel=LIMITS
+            help="on-demand, reserved, cost-of-ownership, or auto: the one known for most devices.",
+            rich_help_panel=LIMITS,
         ),
     ] = "auto",
     weight_dtypes: Annotated[
@@ -98,7 +100,7 @@ def plan(
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="calibrated (the default), sustained, ideal, or a calibration file (.json).", rich_help_panel=LAWS
+            help=f"calibrated (the default), {shared.CALIBRATION_WORDS}.", rich_help_panel=LAWS
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help="ideal or vllm.", rich_help_panel=LAWS)] = "ideal",
@@ -170,6 +172,9 @@ def show(
         _show_options(console, answer, model, rows, every_layout=every_layout)
     else:
         _show_misses(console, answer, rows)
+    for note in answer.notes:
+        console.print()
+        console.print(Text(note, style="yellow"))
     console.print()
     console.print(Text("Left out: queueing, and requests of different lengths.", style="dim"))
     print_calibrations(console, behind)
@@ -190,6 +195,7 @@ def _show_options(
         Column("KV", 7),
         number("batch"),
         number("TTFT\nms", 2),
+        Column("TTFT ms\n[low, high]", 8, "right"),
         number("TPOT\nms"),
         Column("TPOT ms\n[low, high]", 7, "right"),
         number("max ITL\nms", 4),
@@ -198,8 +204,8 @@ def _show_options(
         *([Column("price", 1)] if kinds else []),
         Column("binds", 5),
         Column("limit", 3),
-        Column("decode step ms\n[low, high]", 8, "right"),
-        Column(WHY, 9, folds=True),
+        Column("decode step ms\n[low, high]", 9, "right"),
+        Column(WHY, 10, folds=True),
     ]
     table = []
     for rank, option in enumerate(shown, 1):
@@ -211,10 +217,11 @@ def _show_options(
                 layout(option),
                 _weights(option, model),
                 option["kv_cache_dtype"],
-                str(option["batch_size"]),
+                _batch(option),
                 significant(1e3 * option["ttft_s"]),
+                _ends(option, "ttft"),
                 significant(1e3 * option["tpot_s"]),
-                f"[{significant(1e3 * option['tpot_low_s'])}, {significant(1e3 * option['tpot_high_s'])}]",
+                _ends(option, "tpot"),
                 significant(1e3 * option["itl_max_s"]),
                 significant(option["tokens_per_s_per_gpu"]),
                 "unknown" if usd is None else significant(usd),
@@ -229,20 +236,41 @@ def _show_options(
     hidden = len(ranked) - len(shown)
     if hidden:
         console.print(Text(f"{hidden} more ways hold the limits (--rows {len(ranked)}).", style="dim"))
-    behind = len(answer.options) - len(ranked)
-    if behind:
-        text = f"{behind} other layouts of the same devices and formats rank lower (--every-layout)."
-        console.print(Text(text, style="dim"))
+    if not every_layout:
+        repeats = sum(option["same_as"] is not None for option in answer.options)
+        behind = len(answer.options) - len(ranked) - repeats
+        folded = [
+            *([f"{_ways(behind)} the same devices and formats otherwise and rank lower"] if behind else []),
+            *([f"{_ways(repeats, 'are', 'is')} one of these on more devices and nothing else"] if repeats else []),
+        ]
+        if folded:
+            console.print(Text(f"{'; '.join(folded)} (--every-layout).", style="dim"))
+    if any(option["pipeline_parallel_size"] > 1 for option in shown):
+        console.print(Text("batch of a pipeline: microbatches in flight x sequences in each.", style="dim"))
     note_dropped(console, dropped)
     console.print()
     _answer_in_words(console, answer, model)
+
+
+def _ways(count: int, several: str = "lay out", one: str = "lays out") -> str:
+    return f"1 more way {one}" if count == 1 else f"{count} more ways {several}"
+
+
+def _batch(option: dict[str, Any]) -> str:
+    """Write the sequences in flight in one replica, by microbatch where there are several."""
+    stages, batch = option["pipeline_parallel_size"], option["batch_size"]
+    return f"{stages} x {batch}" if stages > 1 else str(batch)
+
+
+def _ends(option: dict[str, Any], name: str) -> str:
+    return f"[{significant(1e3 * option[f'{name}_low_s'])}, {significant(1e3 * option[f'{name}_high_s'])}]"
 
 
 def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Model) -> None:
     best, request = answer.options[0], answer.request
     usd = best["usd_per_mtok"]
     price = (
-        "at an unknown price"
+        f"at an unknown price ({best['price_kind']})"
         if usd is None
         else f"at ${significant(usd)} per million output tokens ({best['price_kind']})"
     )
@@ -252,18 +280,21 @@ def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Mode
         return f"{name} {duration(best[key])}" + (f" of {duration(limit)}" if limit else "")
 
     decode, mixed = best["decode_step"], best["mixed_step"]
+    stages = best["pipeline_parallel_size"]
+    microbatches = f" ({best['batch_size']} in each of {stages} microbatches)" if stages > 1 else ""
     text = Text.assemble(
         (f"Serve {request['model']} on {best['num_devices']} x {best['accelerator']}", "bold"),
-        f" ({layout(best)}, {_weights(best, model)} weights, {best['kv_cache_dtype']} KV) with {best['batch_size']} "
-        f"sequences per replica: {significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
+        f" ({layout(best)}, {_weights(best, model)} weights, {best['kv_cache_dtype']} KV) with {best['sequences']} "
+        f"sequences per replica{microbatches}: {significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
         f"{against('TTFT', 'ttft_s')}, {against('TPOT', 'tpot_s')}, largest gap between two tokens "
         f"{duration(best['itl_max_s'])}. A decode step takes {interval(decode)} ms and is {best['bound']}-bound; "
         f"a step with a prefill chunk takes {interval(mixed)} ms. The batch stops growing at "
-        f"{LIMIT_NAMES[best['limit']]}; memory would hold {best['max_sequences']}.",
+        f"{LIMIT_NAMES[best['limit']]}; memory would hold {best['max_sequences']} sequences per replica "
+        f"({MEMORY_RULES[request['capacity_mode']]}).",
     )
     console.print(text)
     others: dict[str, dict[str, Any]] = {}
-    for option in answer.options[1:]:
+    for option in answer.distinct()[1:]:
         others.setdefault("Runner-up", option)
         device = option["accelerator"]
         if device != best["accelerator"]:

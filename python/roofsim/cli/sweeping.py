@@ -55,6 +55,9 @@ def sweep(
     max_num_batched_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     max_num_seqs: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     price: Annotated[Names | None, typer.Option(help="name=USD per device-hour.")] = None,
+    price_kind: Annotated[
+        str, typer.Option(help="on-demand, reserved, cost-of-ownership, or auto: the one known for most devices.")
+    ] = "auto",
     top_k: Annotated[int | None, typer.Option(help="Keep the best rows by one column.", rich_help_panel=ANSWER)] = None,
     by: Annotated[
         str, typer.Option(help="The column of --top-k; each knows which direction is better.", rich_help_panel=ANSWER)
@@ -152,7 +155,7 @@ def sweep(
         axes["gpu_memory_utilization"] = shared.shares("gpu_memory_utilization", gpu_memory_utilization)
     names_of_models, names_of_devices = shared.words(models or []), shared.words(accelerators or [])
     priced = shared.prices(price) if price else None
-    space = roofsim.SweepSpace(names_of_models, names_of_devices, prices=priced, **axes)
+    space = roofsim.SweepSpace(names_of_models, names_of_devices, prices=priced, price_kind=price_kind, **axes)
     varying = _varying(axes, names_of_models, names_of_devices)
     filters = where or []
     if not given:
@@ -243,7 +246,7 @@ def _full(
         _written(output, found.num_rows)
         return
     if as_json:
-        print_json({"num_configurations": space.num_configurations, "columns": {n: found[n].tolist() for n in found}})
+        print_json({**_answer(space), "columns": {n: found[n].tolist() for n in found}})
         return
     console, shown = stdout(), min(rows, found.num_rows)
     heads = [found[name][:shown].tolist() for name in names]
@@ -251,6 +254,7 @@ def _full(
     if shown < found.num_rows:
         left = f"{found.num_rows - shown:,} more rows (--rows, --output file.csv, .npz or .parquet, --top-k, --pareto)."
         console.print(Text(left, style="dim"))
+    _say_what_differs(console, space, names)
 
 
 def histogram_rows(found: roofsim.Histogram) -> list[dict[str, Any]]:
@@ -283,7 +287,7 @@ def _reduced(
         if why:
             Console(stderr=True, highlight=False).print(Text(why))
     elif as_json:
-        answer: dict[str, Any] = {"num_configurations": space.num_configurations, "rows": found}
+        answer: dict[str, Any] = {**_answer(space), "rows": found}
         if unranked is not None:
             answer |= {"num_unranked": left_out, "unranked": unranked.unranked}
         print_json(answer)
@@ -303,6 +307,24 @@ def _reduced(
         console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
         if why:
             console.print(Text(why))
+        _say_what_differs(console, space, names)
+
+
+def _answer(space: roofsim.SweepSpace) -> dict[str, Any]:
+    """Start an answer in JSON."""
+    return {
+        "num_configurations": space.num_configurations,
+        "price_kind": space.price_kind,
+        "notes": space.notes,
+    }
+
+
+def _say_what_differs(console: Console, space: roofsim.SweepSpace, names: Names) -> None:
+    """Say which prices were taken, and what sets the accelerators apart beside themselves."""
+    if any(name.startswith("usd_") for name in names):
+        console.print(Text(f"Prices that you did not give are {space.price_kind}.", style="dim"))
+    for note in space.notes:
+        console.print(Text(note, style="yellow"))
 
 
 def _print(console: Console, names: Names, rows: list[list[Any]], results: Names | None = None) -> None:

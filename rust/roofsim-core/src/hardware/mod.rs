@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::format::ComputeDType;
-use spec::PRICE_KINDS;
+pub use spec::PRICE_KINDS;
 
 /// The family of a device whose spec names none: it borrows no device's calibration.
 pub const GENERIC_FAMILY: &str = "generic";

@@ -1,5 +1,6 @@
 //! Plans: which accelerators, layouts and formats serve a workload within its latencies, and at what price.
 
+mod notes;
 mod steady;
 
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub struct Offer {
     pub calibration: Option<Arc<Calibration>>,
     /// US dollars per device-hour; `None` is unknown.
     pub usd_per_hour: Option<f64>,
-    /// What kind of price that is.
+    /// What kind of price that is: the kind that was looked for, where none is known.
     pub price_kind: String,
 }
 
@@ -149,7 +150,7 @@ pub struct PlanOption {
     pub kv_format: KvFormat,
     /// Calibration in force.
     pub calibration: String,
-    /// Sequences per replica and microbatch.
+    /// Sequences per replica and microbatch: a pipeline has one microbatch in flight for each stage.
     pub batch_size: u64,
     /// The steady state at that batch.
     pub steady: Steady,
@@ -157,7 +158,9 @@ pub struct PlanOption {
     pub bound: Bound,
     /// What keeps the batch from growing.
     pub limit: Limit,
-    /// Sequences that memory would hold.
+    /// Sequences in flight in one replica: `batch_size` in each microbatch.
+    pub sequences: u64,
+    /// Sequences that the memory of one replica would hold, over all its microbatches.
     pub max_sequences: u64,
     /// Memory of the fullest rank.
     pub capacity: Capacity,
@@ -169,8 +172,27 @@ pub struct PlanOption {
     pub usd_per_mtok: Option<f64>,
     /// What kind of price.
     pub price_kind: String,
+    /// Position of the option of which this one is nothing but more: equal batch, latencies and rates per device within
+    /// [`INDISTINCT`], on more devices.
+    pub same_as: Option<usize>,
     /// Why it does not rank first; empty for the winner.
     pub why_not_first: String,
+}
+
+impl PlanOption {
+    /// Whether this option is another one on more devices and nothing else.
+    fn only_repeats(&self, other: &Self) -> bool {
+        let close = |mine: f64, theirs: f64| (mine - theirs).abs() <= INDISTINCT * theirs.abs();
+        self.accelerator.name == other.accelerator.name
+            && self.weight_format == other.weight_format
+            && self.kv_format == other.kv_format
+            && self.calibration == other.calibration
+            && self.batch_size == other.batch_size
+            && self.layout.num_devices() > other.layout.num_devices()
+            && close(self.steady.tpot_s, other.steady.tpot_s)
+            && close(self.steady.ttft_s, other.steady.ttft_s)
+            && close(self.tokens_per_s_per_gpu, other.tokens_per_s_per_gpu)
+    }
 }
 
 /// One way that does not work.
@@ -214,6 +236,8 @@ pub struct Plan {
     pub options: Vec<PlanOption>,
     /// What was tried in vain: ways that fit the memory, then ways that do not, each nearest miss first.
     pub misses: Vec<Miss>,
+    /// What sets the offers apart beside the devices: kernel libraries and kinds of price, one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl PlanRequest {
@@ -260,7 +284,8 @@ impl PlanRequest {
     pub fn solve(&self) -> Result<Plan> {
         self.check()?;
         let layouts = self.layouts();
-        let mut plan = Plan { options: Vec::new(), misses: Vec::new() };
+        let notes = notes::notes(&self.offers, self.engine);
+        let mut plan = Plan { options: Vec::new(), misses: Vec::new(), notes };
         for offer in &self.offers {
             for &layout in &layouts {
                 for &weight_format in &self.weight_formats {
@@ -292,6 +317,13 @@ impl PlanRequest {
         }
         // A factor of memory and a factor of time say nothing about each other: ways that fit come first.
         plan.misses.sort_by(|a, b| a.kind().cmp(&b.kind()).then(a.factor.total_cmp(&b.factor)));
+        for at in 1..plan.options.len() {
+            let (ahead, rest) = plan.options.split_at_mut(at);
+            if let Some(option) = rest.first_mut() {
+                // What an option repeats repeats nothing itself.
+                option.same_as = ahead.iter().position(|other| other.same_as.is_none() && option.only_repeats(other));
+            }
+        }
         if let Some((first, rest)) = plan.options.split_first_mut() {
             for option in rest {
                 option.why_not_first = self.objective.compare(first, option);
@@ -418,12 +450,14 @@ impl PlanRequest {
             bound: steady.decode.bound(),
             steady,
             limit,
+            sequences: batch_size * layout.pipeline,
             max_sequences: capacity.max_sequences(workload.input_tokens + workload.output_tokens),
             capacity,
             tokens_per_s,
             tokens_per_s_per_gpu: tokens_per_s / devices,
             usd_per_mtok: offer.usd_per_hour.map(|usd| 1e6 * (usd * devices / 3600.0) / tokens_per_s),
             price_kind: offer.price_kind.clone(),
+            same_as: None,
             why_not_first: String::new(),
         })
     }
@@ -453,7 +487,8 @@ impl Objective {
         let gap = match self {
             _ if self.key(option) < self.key(first) => "is less than 1% better and needs more devices".to_owned(),
             Self::UsdPerMtok => match (first.usd_per_mtok, option.usd_per_mtok) {
-                (_, None) => "its price is unknown".to_owned(),
+                (_, None) if option.price_kind.is_empty() => "its price is unknown".to_owned(),
+                (_, None) => format!("no {} price of it is known", option.price_kind),
                 (Some(best), Some(own)) if best > 0.0 => format!("costs {} more per token", percent(own / best)),
                 _ => "ties on price and needs more devices or comes later in the list".to_owned(),
             },

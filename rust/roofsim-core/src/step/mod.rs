@@ -4,6 +4,7 @@
 //! in the order of the operation list.
 
 mod compile;
+mod order;
 mod shapes;
 
 use crate::calibration::Joint;
@@ -150,7 +151,7 @@ impl CompiledStep {
         total.with_joint_interval(self.joint(decodes))
     }
 
-    /// The table behind [`Self::cost`].
+    /// The table behind [`Self::cost`], in the order of a forward pass.
     pub fn table(&self, batch: &Batch) -> Vec<OpRow> {
         let rows = self.row_ops.iter().map(|entry| OpRow {
             name: entry.name,
@@ -162,6 +163,8 @@ impl CompiledStep {
             count: entry.count,
             cost: entry.op.batch_cost(batch),
         });
-        rows.chain(attention).collect()
+        let mut table: Vec<OpRow> = rows.chain(attention).collect();
+        table.sort_by_key(|row| order::place(row.name));
+        table
     }
 }
