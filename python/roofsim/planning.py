@@ -147,9 +147,9 @@ def plan(
     prices
         US dollars per device-hour by accelerator name or alias.
     price_kind
-        Kind of the other prices: ``on-demand``, ``reserved``, ``cost-of-ownership``, or ``auto``: the one known for most
-        accelerators, of several the first. A device without a price of that kind ranks last by price, and `Plan.notes`
-        says what is known of it.
+        Kind of the other prices: ``on-demand``, ``reserved``, ``cost-of-ownership``, or ``auto``: the one known for
+        most accelerators, of several the first. A device without a price of that kind ranks last by price, and
+        `Plan.notes` says what is known of it.
     calibration, engine
         As in `Deployment`. Without a calibration every accelerator keeps its own, which may rest on kernels of another
         library than its neighbour's; `Plan.notes` says so. The name of a library (``tensorrt-llm``) takes that one

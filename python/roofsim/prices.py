@@ -17,8 +17,8 @@ PRICE_KINDS = ("on-demand", "reserved", "cost-of-ownership")
 def choose_kind(devices: list[_core.Accelerator], prices: Mapping[str, float] | None, kind: str) -> str:
     """Return the kind of price in force.
 
-    ``auto`` is the kind that is known for most of the devices without a price of the caller's own; of several such kinds
-    the first of `PRICE_KINDS`.
+    ``auto`` is the kind that is known for most of the devices without a price of the caller's own; of several such
+    kinds the first of `PRICE_KINDS`.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def choose_kind(devices: list[_core.Accelerator], prices: Mapping[str, float] | 
 def device_prices(
     devices: list[_core.Accelerator], prices: Mapping[str, float] | None, kind: str
 ) -> list[tuple[float | None, str]]:
-    """Return the price of a device-hour and its kind, one per device: ``given`` by the caller, else typical of ``kind``.
+    """Return the price of a device-hour and its kind, one per device: ``given`` by the caller, else of ``kind``.
 
     Raises
     ------

@@ -233,8 +233,8 @@ class SweepSpace(ReducingSpace):
     prices
         US dollars per device-hour by accelerator name; others take their typical price of one kind, if it is known.
     price_kind
-        ``on-demand``, ``reserved``, ``cost-of-ownership``, or ``auto``: the one known for most of the devices, of several
-        the first. `SweepSpace.price_kind` says which.
+        ``on-demand``, ``reserved``, ``cost-of-ownership``, or ``auto``: the one known for most of the devices, of
+        several the first. `SweepSpace.price_kind` says which.
 
     Raises
     ------

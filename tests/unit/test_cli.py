@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import roofsim as rs
 from roofsim.cli import table_file
 from roofsim.cli.app import app
+from roofsim.cli.display import significant
 
 THREE = ["--accelerators", "h100-sxm,h200-sxm,mi300x"]
 WORKLOAD = ["--input-tokens", "4000", "--output-tokens", "500", "--ttft", "1.0", "--tpot", "0.03"]
@@ -118,13 +119,17 @@ def test_plan_passes_every_option_on(run):
 
 def test_plan_table_says_what_a_person_acts_on(run):
     plan = rs.plan("llama-3.1-70b", THREE[1].split(","), **ARGUMENTS)
-    best, second = plan.options[:2]
+    best, second = plan.distinct()[:2]
     wide = plain(answer(run, *PLAN, columns=250))
     for heading in ("devices", "layout", "weights", "KV", "batch", "binds", "limit", "why not first"):
         assert heading in wide
     assert f"{best['num_devices']} x {best['accelerator']}" in wide
     assert f"Serve llama-3.1-70b on {best['num_devices']} x {best['accelerator']}" in wide
-    assert f"with {best['batch_size']} sequences per replica" in wide
+    assert f"with {best['sequences']} sequences per replica" in wide
+    assert f"memory would hold {best['max_sequences']} sequences per replica" in wide
+    for name in ("ttft", "tpot"):
+        low, high = (significant(1e3 * best[f"{name}_{end}_s"]) for end in ("low", "high"))
+        assert f"[{low}, {high}]" in wide
     assert f"{best['usd_per_mtok']:.2f} per million output tokens ({best['price_kind']})" in wide
     assert second["why_not_first"] in wide
     # The interval of a step, and what stands behind the numbers.
@@ -149,7 +154,8 @@ def test_unknown_price_is_said(run):
     words = ["plan", "-m", "llama-3.1-8b", "-a", "l4,h100-sxm", "--input-tokens", "100", "--output-tokens", "100"]
     text = answer(run, *words, columns=250)
     assert "unknown" in text
-    assert "its price is unknown" in text
+    assert "no on-demand price of it is known" in text
+    assert "No price of l4 is known: it ranks last by price until you give one." in plain(text)
 
 
 @pytest.mark.parametrize("words", ANSWERS, ids=" ".join)

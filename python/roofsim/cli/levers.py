@@ -6,7 +6,6 @@ import typer
 from rich.text import Text
 
 import roofsim
-from roofsim.advice.levers import FAMILIES
 from roofsim.cli import options as shared
 from roofsim.cli.display import Column, duration, note_dropped, number, print_json, print_table, significant, stdout
 
@@ -65,7 +64,7 @@ def levers(
         Column("bound", 2),
         Column("fits", 1),
     ]
-    for family, meaning in FAMILIES.items():
+    for family, meaning in found.to_dict()["families"].items():
         options = [one for one in found.options if one["family"] == family]
         if not options:
             continue

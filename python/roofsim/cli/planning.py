@@ -99,9 +99,7 @@ def plan(
     ] = "runtime",
     calibration: Annotated[
         str | None,
-        typer.Option(
-            help=f"calibrated (the default), {shared.CALIBRATION_WORDS}.", rich_help_panel=LAWS
-        ),
+        typer.Option(help=f"calibrated (the default), {shared.CALIBRATION_WORDS}.", rich_help_panel=LAWS),
     ] = None,
     engine: Annotated[str, typer.Option(help="ideal or vllm.", rich_help_panel=LAWS)] = "ideal",
     rows: Annotated[int, typer.Option(help="Most rows of the table.", rich_help_panel=shared.OUTPUT, min=1)] = 10,
@@ -270,7 +268,7 @@ def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Mode
     best, request = answer.options[0], answer.request
     usd = best["usd_per_mtok"]
     price = (
-        f"at an unknown price ({best['price_kind']})"
+        "at an unknown price"
         if usd is None
         else f"at ${significant(usd)} per million output tokens ({best['price_kind']})"
     )
@@ -285,7 +283,8 @@ def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Mode
     text = Text.assemble(
         (f"Serve {request['model']} on {best['num_devices']} x {best['accelerator']}", "bold"),
         f" ({layout(best)}, {_weights(best, model)} weights, {best['kv_cache_dtype']} KV) with {best['sequences']} "
-        f"sequences per replica{microbatches}: {significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
+        f"sequences per replica{microbatches}: "
+        f"{significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
         f"{against('TTFT', 'ttft_s')}, {against('TPOT', 'tpot_s')}, largest gap between two tokens "
         f"{duration(best['itl_max_s'])}. A decode step takes {interval(decode)} ms and is {best['bound']}-bound; "
         f"a step with a prefill chunk takes {interval(mixed)} ms. The batch stops growing at "

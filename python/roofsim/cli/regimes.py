@@ -1,5 +1,7 @@
 """`roofsim regimes`: what binds as the batch grows."""
 
+from __future__ import annotations
+
 from typing import Annotated, Any
 
 import typer

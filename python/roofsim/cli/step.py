@@ -283,7 +283,8 @@ def _summary(console: Console, deployment: roofsim.Deployment, cost: roofsim.Ste
     console.print(Text(repr(deployment), style="bold"))
     room = deployment.capacity("runtime")
     if not room.fits:
-        console.print(Text(f"Does not fit (as vLLM allocates): {room.reason}. The time is that of a device that holds it.", style="red"))
+        why = f"Does not fit (as vLLM allocates): {room.reason}. The time is that of a device that holds it."
+        console.print(Text(why, style="red"))
     console.print()
     parts = [(name, getattr(cost, f"{name}_s")) for name in ("compute", "memory", "network", "overhead")]
     low, high = duration(cost.time_low_s), duration(cost.time_high_s)

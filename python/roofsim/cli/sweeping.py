@@ -1,12 +1,12 @@
 """`roofsim sweep`."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 import roofsim
@@ -14,7 +14,9 @@ from roofsim.cli import options as shared
 from roofsim.cli.display import Column, note_dropped, print_json, print_table, significant, stdout
 from roofsim.cli.table_file import check_path, is_parquet, write
 from roofsim.errors import SpecError
-from roofsim.sweep import COLUMNS, DEFAULT_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 AXES, ANSWER = "Axes: one value, a list 1,2,4 or a range start:stop:step (stop included)", "Answer"
 
@@ -159,7 +161,7 @@ def sweep(
     varying = _varying(axes, names_of_models, names_of_devices)
     filters = where or []
     if not given:
-        asked = shared.words(columns) if columns else list(DEFAULT_COLUMNS)
+        asked = shared.words(columns) if columns else list(roofsim.sweep.DEFAULT_COLUMNS)
         _full(space, list(dict.fromkeys([*varying, *asked])), filters, output, rows, num_threads, as_json)
         return
     if count_by or histogram:
@@ -205,7 +207,7 @@ def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[s
         "accelerator": len(accelerators),
         **{name: len(axis) for name, axis in axes.items()},
     }
-    return [name for name in COLUMNS if lengths.get(name, 1) > 1]
+    return [name for name in roofsim.sweep.COLUMNS if lengths.get(name, 1) > 1]
 
 
 @contextmanager
@@ -215,6 +217,8 @@ def _progress(space: roofsim.SweepSpace) -> Iterator[Callable[[int, int], None] 
     if not console.is_terminal:
         yield None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     shape = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*shape, console=console, transient=True) as bar:
         task = bar.add_task("", total=space.num_configurations)
@@ -330,7 +334,9 @@ def _say_what_differs(console: Console, space: roofsim.SweepSpace, names: Names)
 def _print(console: Console, names: Names, rows: list[list[Any]], results: Names | None = None) -> None:
     if results is None:
         # Axes and the first result must stay; of the other results the last leaves first.
-        first = next((at for at, name in enumerate(names) if COLUMNS.get(name, ("", ""))[1] != "Axis."), 0)
+        first = next(
+            (at for at, name in enumerate(names) if roofsim.sweep.COLUMNS.get(name, ("", ""))[1] != "Axis."), 0
+        )
         ranks = [max(0, at - first) for at in range(len(names))]
     else:
         # What was asked for must stay; of the axes the last leaves first.
@@ -374,7 +380,9 @@ def _written(output: str, num_rows: int, earlier: str = "") -> None:
 
 def _list_columns(as_json: bool) -> None:
     if as_json:
-        print_json([{"name": name, "better": better, "doc": doc} for name, (better, doc) in COLUMNS.items()])
+        print_json(
+            [{"name": name, "better": better, "doc": doc} for name, (better, doc) in roofsim.sweep.COLUMNS.items()]
+        )
         return
-    rows = [[name, better, doc] for name, (better, doc) in COLUMNS.items()]
+    rows = [[name, better, doc] for name, (better, doc) in roofsim.sweep.COLUMNS.items()]
     print_table(stdout(), [Column("column"), Column("better"), Column("meaning", folds=True)], rows)

@@ -119,7 +119,7 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     row.set_item("tokens_per_s_per_gpu", o.tokens_per_s_per_gpu)?;
     row.set_item("tokens_per_s_per_user", 1.0 / o.steady.tpot_s)?;
     row.set_item("usd_per_mtok", o.usd_per_mtok)?;
-    row.set_item("price_kind", &o.price_kind)?;
+    row.set_item("price_kind", if o.usd_per_mtok.is_some() { o.price_kind.as_str() } else { "unknown" })?;
     row.set_item("bound", o.bound.name())?;
     row.set_item("limit", o.limit.name())?;
     row.set_item("weight_bytes", o.capacity.weight_bytes)?;
