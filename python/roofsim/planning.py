@@ -24,8 +24,8 @@ class Plan:
         Every way that holds the latencies, best first: accelerator, layout, formats, largest batch (sequences of one
         replica and microbatch), ``sequences`` in flight and ``max_sequences`` that memory would hold (both of one
         replica, all microbatches), TTFT and TPOT with the low and high end of their intervals, largest gap between
-        tokens (seconds), tokens/s, US dollars per million output tokens, what binds, ``same_as`` (the position of an
-        option of which this one is only more devices, or ``None``) and ``why_not_first``.
+        tokens (seconds), tokens/s, US dollars per million output tokens, what binds, ``no_better_than`` (the position
+        of an option on fewer devices than which this one is better in nothing, or ``None``) and ``why_not_first``.
     misses : list of dict
         Every way that does not, with the reason and, where one makes sense, the factor by which the worst limit is
         missed at batch 1: first those that fit the memory and miss a latency, then those that do not fit, nearest
@@ -57,13 +57,13 @@ class Plan:
     def distinct(self) -> list[dict[str, Any]]:
         """Return the best option of each accelerator, number of devices and formats, best first.
 
-        Layouts of the same devices often differ by a few percent, and a way on twice the devices is often the same way
-        twice (``same_as``): this is the list that a person compares.
+        Layouts of the same devices often differ by a few percent, and a pipeline on twice the devices is often the same
+        way twice (``no_better_than``): this is the list that a person compares.
         """
         keys = ("accelerator", "num_devices", "weight_dtype", "kv_cache_dtype")
         best: dict[tuple[Any, ...], dict[str, Any]] = {}
         for option in self.options:
-            if option["same_as"] is not None:
+            if option["no_better_than"] is not None:
                 continue
             best.setdefault(tuple(option[key] for key in keys), option)
         return list(best.values())
@@ -176,7 +176,10 @@ def plan(
         raise SpecError("accelerators", repr(accelerators), "must be one or a sequence of accelerators")
     if prices is not None and not isinstance(prices, Mapping):
         raise SpecError("prices", repr(prices), "must map accelerator names to US dollars per device-hour")
-    devices = [_core.Accelerator.load(device) for device in accelerators]
+    devices: list[_core.Accelerator] = []
+    for device in map(_core.Accelerator.load, accelerators):
+        if device not in devices:
+            devices.append(device)
     kind = choose_kind(devices, prices, price_kind)
     offers = [(device, *price) for device, price in zip(devices, device_prices(devices, prices, kind), strict=True)]
     request: dict[str, Any] = {

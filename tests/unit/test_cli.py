@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import roofsim as rs
 from roofsim.cli import table_file
-from roofsim.cli.app import app
+from roofsim.cli.app import COMMANDS, app
 from roofsim.cli.display import significant
 
 THREE = ["--accelerators", "h100-sxm,h200-sxm,mi300x"]
@@ -158,6 +158,19 @@ def test_unknown_price_is_said(run):
     assert "No price of l4 is known: it ranks last by price until you give one." in plain(text)
 
 
+@pytest.mark.parametrize(("one", "example"), COMMANDS, ids=lambda one: getattr(one, "__name__", "example"))
+def test_the_example_of_a_help_runs(run, one, example):
+    """Those that measure, or need a measurement, name options that exist."""
+    told = answer(run, one.__name__, "--help", columns=200)
+    assert f"Example: roofsim {one.__name__} {example}" in told
+    if one.__name__ in ("validate", "calibrate", "report"):
+        options = [word for word in example.split() if word.startswith("-")]
+        assert options
+        assert set(options) <= set(told.replace("Example:", "\0").split("\0")[0].replace("│", " ").split())
+    else:
+        assert answer(run, one.__name__, *example.split())
+
+
 @pytest.mark.parametrize("words", ANSWERS, ids=" ".join)
 def test_eighty_columns_hold_every_line(run, words):
     for line in answer(run, *words).splitlines():
@@ -193,6 +206,47 @@ def test_step_equals_the_library(run):
     found = parsed(run, *words)
     assert (found["time_s"], found["bound"], found["flops"]) == (cost.time_s, cost.bound, cost.flops)
     assert [op["time_s"] for op in found["ops"]] == [op.time_s for op in cost.ops]
+
+
+def test_short_operations_are_folded_and_named(run):
+    words = ["step", "-m", "llama-3.1-8b", "-a", "h100-sxm"]
+    short, every = answer(run, *words, columns=200), answer(run, *words, "--every-operation", columns=200)
+    table, _, folded = short.partition("Under 0.1% each: ")
+    assert "clock_slowdown" in folded
+    assert "clock_slowdown" not in table
+    assert "Under 0.1%" not in every
+    assert "clock_slowdown" in every
+    names = [line.split()[0] for line in every.splitlines() if line.strip()]
+    order = ["embedding", "qkv_proj", "attention", "o_proj", "gate_up_proj", "down_proj", "lm_head"]
+    assert [name for name in names if name in order] == order
+    assert len(parsed(run, *words)["ops"]) == len(parsed(run, *words, "--every-operation")["ops"])
+
+
+def test_what_a_calibration_rests_on_is_called_what_it_is(run):
+    told = plain(answer(run, "step", "-m", "llama-3.1-8b", "-a", "b200-sxm", columns=250))
+    assert "b200-sxm: calibration fitted to published tables (tensorrt-llm" in told
+    told = plain(answer(run, "step", "-m", "llama-3.1-8b", "-a", "h100-sxm", columns=250))
+    assert "h100-sxm: measured calibration (torch" in told
+
+
+def test_what_sets_devices_apart_is_printed(run):
+    words = ["-a", "h100-sxm,b200-sxm", "-m", "llama-3.1-8b"]
+    asked = ["plan", *words, "--input-tokens", "500", "--output-tokens", "100"]
+    assert "Kernel libraries differ: tensorrt-llm (b200-sxm), torch (h100-sxm)." in plain(answer(run, *asked))
+    assert "Kernel libraries differ" not in answer(run, *asked, "--calibration", "tensorrt-llm")
+    swept = ["sweep", *words, "--top-k", "1", "--by", "usd_per_mtok"]
+    told = plain(answer(run, *swept))
+    assert "Kernel libraries differ" in told
+    assert "Prices that you did not give are reserved." in told
+    found = parsed(run, *swept, "--price-kind", "on-demand", "--calibration", "tensorrt-llm")
+    assert (found["price_kind"], found["notes"]) == ("on-demand", [])
+
+
+def test_a_command_that_needs_no_array_starts_without_numpy():
+    words = [sys.executable, "-X", "importtime", "-m", "roofsim", "accelerators"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert "rich" in told.stderr
+    assert "numpy" not in told.stderr
 
 
 def test_query_tokens_are_a_chunk_of_prefill(run):

@@ -235,16 +235,17 @@ def _show_options(
     if hidden:
         console.print(Text(f"{hidden} more ways hold the limits (--rows {len(ranked)}).", style="dim"))
     if not every_layout:
-        repeats = sum(option["same_as"] is not None for option in answer.options)
+        repeats = sum(option["no_better_than"] is not None for option in answer.options)
         behind = len(answer.options) - len(ranked) - repeats
         folded = [
             *([f"{_ways(behind)} the same devices and formats otherwise and rank lower"] if behind else []),
-            *([f"{_ways(repeats, 'are', 'is')} one of these on more devices and nothing else"] if repeats else []),
+            *([f"{_ways(repeats, 'take', 'takes')} more devices and gain nothing by them"] if repeats else []),
         ]
         if folded:
             console.print(Text(f"{'; '.join(folded)} (--every-layout).", style="dim"))
     if any(option["pipeline_parallel_size"] > 1 for option in shown):
-        console.print(Text("batch of a pipeline: microbatches in flight x sequences in each.", style="dim"))
+        text = "batch of a pipeline: microbatches in flight x sequences in each. Its stages are taken as equally long."
+        console.print(Text(text, style="dim"))
     note_dropped(console, dropped)
     console.print()
     _answer_in_words(console, answer, model)

@@ -127,7 +127,7 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     row.set_item("decode_step", step_dict(py, &o.steady.decode)?)?;
     row.set_item("mixed_step", step_dict(py, &o.steady.mixed)?)?;
     row.set_item("calibration", &o.calibration)?;
-    row.set_item("same_as", o.same_as)?;
+    row.set_item("no_better_than", o.no_better_than)?;
     row.set_item("why_not_first", &o.why_not_first)?;
     Ok(row)
 }

@@ -172,26 +172,24 @@ pub struct PlanOption {
     pub usd_per_mtok: Option<f64>,
     /// What kind of price.
     pub price_kind: String,
-    /// Position of the option of which this one is nothing but more: equal batch, latencies and rates per device within
-    /// [`INDISTINCT`], on more devices.
-    pub same_as: Option<usize>,
+    /// Position of an option of the same device and formats than which this one, on more devices, is no better in
+    /// anything: rate per device and both latencies, within [`INDISTINCT`].
+    pub no_better_than: Option<usize>,
     /// Why it does not rank first; empty for the winner.
     pub why_not_first: String,
 }
 
 impl PlanOption {
-    /// Whether this option is another one on more devices and nothing else.
-    fn only_repeats(&self, other: &Self) -> bool {
-        let close = |mine: f64, theirs: f64| (mine - theirs).abs() <= INDISTINCT * theirs.abs();
+    /// Whether this option takes more devices than another one and gains nothing by them.
+    fn wastes_devices_beside(&self, other: &Self) -> bool {
         self.accelerator.name == other.accelerator.name
             && self.weight_format == other.weight_format
             && self.kv_format == other.kv_format
             && self.calibration == other.calibration
-            && self.batch_size == other.batch_size
             && self.layout.num_devices() > other.layout.num_devices()
-            && close(self.steady.tpot_s, other.steady.tpot_s)
-            && close(self.steady.ttft_s, other.steady.ttft_s)
-            && close(self.tokens_per_s_per_gpu, other.tokens_per_s_per_gpu)
+            && self.steady.tpot_s >= (1.0 - INDISTINCT) * other.steady.tpot_s
+            && self.steady.ttft_s >= (1.0 - INDISTINCT) * other.steady.ttft_s
+            && self.tokens_per_s_per_gpu <= (1.0 + INDISTINCT) * other.tokens_per_s_per_gpu
     }
 }
 
@@ -222,6 +220,27 @@ impl Miss {
             Some(Limit::Capacity) => 1,
             Some(_) => 0,
             None => 2,
+        }
+    }
+}
+
+impl Plan {
+    /// Says of each option whether another one does as well on fewer devices; that one itself stands.
+    fn find_wasted_devices(&mut self) {
+        let mut order: Vec<usize> = (0..self.options.len()).collect();
+        order.sort_by_key(|&at| self.options.get(at).map(|option| option.layout.num_devices()));
+        let mut standing: Vec<usize> = Vec::new();
+        for at in order {
+            let Some(option) = self.options.get(at) else { continue };
+            let beaten_by =
+                |&&other: &&usize| self.options.get(other).is_some_and(|other| option.wastes_devices_beside(other));
+            let found = standing.iter().filter(beaten_by).min().copied();
+            if found.is_none() {
+                standing.push(at);
+            }
+            if let Some(option) = self.options.get_mut(at) {
+                option.no_better_than = found;
+            }
         }
     }
 }
@@ -317,13 +336,7 @@ impl PlanRequest {
         }
         // A factor of memory and a factor of time say nothing about each other: ways that fit come first.
         plan.misses.sort_by(|a, b| a.kind().cmp(&b.kind()).then(a.factor.total_cmp(&b.factor)));
-        for at in 1..plan.options.len() {
-            let (ahead, rest) = plan.options.split_at_mut(at);
-            if let Some(option) = rest.first_mut() {
-                // What an option repeats repeats nothing itself.
-                option.same_as = ahead.iter().position(|other| other.same_as.is_none() && option.only_repeats(other));
-            }
-        }
+        plan.find_wasted_devices();
         if let Some((first, rest)) = plan.options.split_first_mut() {
             for option in rest {
                 option.why_not_first = self.objective.compare(first, option);
@@ -457,7 +470,7 @@ impl PlanRequest {
             tokens_per_s_per_gpu: tokens_per_s / devices,
             usd_per_mtok: offer.usd_per_hour.map(|usd| 1e6 * (usd * devices / 3600.0) / tokens_per_s),
             price_kind: offer.price_kind.clone(),
-            same_as: None,
+            no_better_than: None,
             why_not_first: String::new(),
         })
     }
