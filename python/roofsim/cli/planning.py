@@ -36,6 +36,8 @@ HINTS = {
     "token_budget": "raise --max-num-batched-tokens",
     "max_num_seqs": "raise --max-num-seqs",
 }
+ALIKE = 0.01
+"""Share by which two misses may differ and say the same."""
 MEMORY_RULES = {"runtime": "as vLLM allocates it", "ideal": "in closed form"}
 LIMIT_NAMES = {
     "tpot": "TPOT",
@@ -324,7 +326,8 @@ def _show_misses(console: Console, answer: roofsim.Plan, rows: int) -> None:
         console.print(Text(f"What would help: {HINTS[nearest['limit']]}."))
     console.print()
     columns = [Column("devices"), Column("layout"), number("missed by"), Column("why", folds=True)]
-    shown = answer.misses[:rows]
+    distinct = _distinct_misses(answer.misses)
+    shown = distinct[:rows]
     table = [
         [
             f"{miss['num_devices']} x {miss['accelerator']}",
@@ -335,9 +338,23 @@ def _show_misses(console: Console, answer: roofsim.Plan, rows: int) -> None:
         for miss in shown
     ]
     print_table(console, columns, table)
-    hidden = len(answer.misses) - len(shown)
+    hidden, same = len(distinct) - len(shown), len(answer.misses) - len(distinct)
     if hidden:
-        console.print(Text(f"{hidden} more ways were tried (--rows {len(answer.misses)}).", style="dim"))
+        console.print(Text(f"{hidden} more ways were tried (--rows {len(distinct)}).", style="dim"))
+    if same:
+        console.print(Text(f"{same} miss by as much on more devices (--json has them).", style="dim"))
+
+
+def _distinct_misses(misses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out misses by as much as another one's of the same device and formats on fewer devices."""
+    keys = ("accelerator", "weight_dtype", "kv_cache_dtype", "limit")
+
+    def repeats(miss: dict[str, Any], other: dict[str, Any]) -> bool:
+        if miss["factor"] is None or other["factor"] is None or any(miss[key] != other[key] for key in keys):
+            return False
+        return bool(other["num_devices"] < miss["num_devices"] and miss["factor"] >= (1 - ALIKE) * other["factor"])
+
+    return [miss for miss in misses if not any(repeats(miss, other) for other in misses)]
 
 
 def _weights(option: dict[str, Any], model: roofsim.Model) -> str:

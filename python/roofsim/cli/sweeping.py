@@ -180,7 +180,7 @@ def sweep(
                 names = shared.words(count_by or [])
                 groups_found = space.counts(names, where=filters, progress=tick, num_threads=num_threads).to_dicts()
                 names = [*names, "count"]
-        _reduced(space, groups_found, names, output, rows, as_json, unit="groups")
+        _reduced(space, groups_found, names, output, rows, as_json, where=filters, unit="groups")
         return
     with _progress(space) as tick:
         found: roofsim.TopK | roofsim.Front | roofsim.Groups
@@ -197,7 +197,17 @@ def sweep(
             objectives = shared.words(pareto or [])
             found = space.pareto(objectives, where=where or (), progress=tick, num_threads=num_threads)
             results = objectives
-    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json, results, unranked=found.report)
+    _reduced(
+        space,
+        found.to_dicts(),
+        [*varying, *results],
+        output,
+        rows,
+        as_json,
+        results,
+        where=filters,
+        unranked=found.report,
+    )
 
 
 def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[str]:
@@ -258,7 +268,7 @@ def _full(
     if shown < found.num_rows:
         left = f"{found.num_rows - shown:,} more rows (--rows, --output file.csv, .npz or .parquet, --top-k, --pareto)."
         console.print(Text(left, style="dim"))
-    _say_what_differs(console, space, names)
+    _say_what_differs(console, space, names, where)
 
 
 def histogram_rows(found: roofsim.Histogram) -> list[dict[str, Any]]:
@@ -280,6 +290,8 @@ def _reduced(
     rows: int,
     as_json: bool,
     results: Names | None = None,
+    *,
+    where: Names,
     unit: str = "rows",
     unranked: roofsim.SearchReport | None = None,
 ) -> None:
@@ -311,7 +323,7 @@ def _reduced(
         console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
         if why:
             console.print(Text(why))
-        _say_what_differs(console, space, names)
+        _say_what_differs(console, space, names, where)
 
 
 def _answer(space: roofsim.SweepSpace) -> dict[str, Any]:
@@ -323,10 +335,15 @@ def _answer(space: roofsim.SweepSpace) -> dict[str, Any]:
     }
 
 
-def _say_what_differs(console: Console, space: roofsim.SweepSpace, names: Names) -> None:
-    """Say which prices were taken, and what sets the accelerators apart beside themselves."""
+def _say_what_differs(console: Console, space: roofsim.SweepSpace, names: Names, where: Names) -> None:
+    """Say which prices and which rules of memory were taken, and what sets the accelerators apart beside themselves."""
     if any(name.startswith("usd_") for name in names):
         console.print(Text(f"Prices that you did not give are {space.price_kind}.", style="dim"))
+    mode = space[0]["capacity_mode"]
+    judged = {"fits", "max_sequences"}.intersection([*names, *(word for text in where for word in text.split())])
+    if judged and mode == "ideal":
+        text = "fits is judged in closed form; --capacity-mode runtime judges it as vLLM allocates."
+        console.print(Text(text, style="dim"))
     for note in space.notes:
         console.print(Text(note, style="yellow"))
 
