@@ -53,8 +53,13 @@ def levers(
         f"{batch_size:,} sequences of {context_tokens:,} tokens: {duration(base['time_s'])}, bound by {base['bound']}"
     )
     console.print(Text(title, style="bold"))
+    rule = shared.MEMORY_RULES[capacity_mode.strip().lower()]
     if not base["fits"]:
-        console.print(Text(f"Does not fit: the memory holds {base['max_sequences']:,} sequences.", style="red"))
+        console.print(
+            Text(f"Does not fit: the memory holds {base['max_sequences']:,} sequences ({rule}).", style="red")
+        )
+    else:
+        console.print(Text(f"Memory is counted {rule} (--capacity-mode).", style="dim"))
     columns = [
         Column("lever"),
         number("step"),

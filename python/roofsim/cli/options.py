@@ -29,6 +29,8 @@ KvOption = Annotated[
     str,
     typer.Option("--kv-cache-dtype", help="Storage of the KV cache; auto is as published.", rich_help_panel=FORMATS),
 ]
+MEMORY_RULES = {"runtime": "as vLLM allocates it", "ideal": "in closed form"}
+"""How memory is counted, by ``--capacity-mode``."""
 CALIBRATION_WORDS = (
     "sustained (unbroken load), ideal, a kernel library (torch, tensorrt-llm, vllm, sglang), or the name or file of a "
     "calibration"

@@ -38,7 +38,6 @@ HINTS = {
 }
 ALIKE = 0.01
 """Share by which two misses may differ and say the same."""
-MEMORY_RULES = {"runtime": "as vLLM allocates it", "ideal": "in closed form"}
 LIMIT_NAMES = {
     "tpot": "TPOT",
     "ttft": "TTFT",
@@ -292,7 +291,7 @@ def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Mode
         f"{duration(best['itl_max_s'])}. A decode step takes {interval(decode)} ms and is {best['bound']}-bound; "
         f"a step with a prefill chunk takes {interval(mixed)} ms. The batch stops growing at "
         f"{LIMIT_NAMES[best['limit']]}; memory would hold {best['max_sequences']} sequences per replica "
-        f"({MEMORY_RULES[request['capacity_mode']]}).",
+        f"({shared.MEMORY_RULES[request['capacity_mode'].strip().lower()]}).",
     )
     console.print(text)
     others: dict[str, dict[str, Any]] = {}

@@ -102,43 +102,47 @@ pub fn mixed_libraries<'a>(devices: impl IntoIterator<Item = (&'a Accelerator, &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Result;
 
-    fn device(name: &str, family: &str) -> Accelerator {
+    fn device(name: &str, family: &str) -> Result<Accelerator> {
         let text = include_str!("../../examples/h100-sxm.json")
             .replacen("\"h100-sxm\"", &format!("{name:?}"), 1)
             .replacen("\"hopper\"", &format!("{family:?}"), 1);
-        Accelerator::from_json(&text).expect("a spec that reads")
+        Accelerator::from_json(&text)
+    }
+
+    fn on(word: &str, device: &Accelerator) -> Arc<Calibration> {
+        CalibrationChoice::parse(word).unwrap_or_default().on(device)
+    }
+
+    fn library_and_basis(calibration: &Calibration) -> (&str, &str) {
+        (&calibration.kernel_library, &calibration.provenance.basis)
     }
 
     #[test]
-    fn a_library_is_its_own_on_the_measured_device_borrowed_in_the_family_and_said_where_another_stands_in() {
-        let own = CalibrationChoice::parse("vllm").expect("a library").on(&device("h100-sxm", "hopper"));
-        assert_eq!((own.kernel_library.as_str(), own.provenance.basis.as_str()), ("vllm", "published"));
-        let relative = CalibrationChoice::parse("sglang").expect("a library").on(&device("mine", "hopper"));
-        assert_eq!((relative.kernel_library.as_str(), relative.provenance.basis.as_str()), ("sglang", "borrowed"));
-        let stranger = CalibrationChoice::parse("vllm").expect("a library").on(&device("mine", "cdna3"));
-        assert_eq!((stranger.kernel_library.as_str(), stranger.provenance.basis.as_str()), ("vllm", "borrowed"));
-        let other = CalibrationChoice::parse("vllm").expect("a library").on(&device("mine", "blackwell"));
-        assert_eq!(other.kernel_library, "tensorrt-llm");
-        assert!(other.provenance.note.contains("vllm"), "{}", other.provenance.note);
+    fn a_library_is_the_device_s_own_or_borrowed_or_another_one_stands_in_and_is_said_to() -> Result<()> {
+        assert_eq!(library_and_basis(&on("vllm", &device("h100-sxm", "hopper")?)), ("vllm", "published"));
+        assert_eq!(library_and_basis(&on("sglang", &device("mine", "hopper")?)), ("sglang", "borrowed"));
+        assert_eq!(library_and_basis(&on("vllm", &device("mine", "cdna3")?)), ("vllm", "borrowed"));
+        let other = on("vllm", &device("mine", "blackwell")?);
+        assert_eq!(library_and_basis(&other), ("tensorrt-llm", "borrowed"));
+        assert!(other.provenance.note.contains("vllm was not measured"), "{}", other.provenance.note);
         assert_eq!(CalibrationChoice::parse("cutlass"), None);
+        Ok(())
     }
 
     #[test]
-    fn a_comparison_of_libraries_says_so_and_names_one_for_all() {
-        let (hopper, blackwell) = (device("h100-sxm", "hopper"), device("mine", "blackwell"));
+    fn a_comparison_of_libraries_says_so_and_names_one_for_all() -> Result<()> {
+        let (hopper, blackwell) = (device("h100-sxm", "hopper")?, device("mine", "blackwell")?);
         let both = |word: &str| {
-            let choice = CalibrationChoice::parse(word).expect("a word");
-            let (one, two) = (choice.on(&hopper), choice.on(&blackwell));
-            mixed_libraries([(&hopper, &*one), (&blackwell, &*two)])
+            let (one, two) = (on(word, &hopper), on(word, &blackwell));
+            mixed_libraries([(&hopper, &*one), (&blackwell, &*two)]).unwrap_or_default()
         };
-        let said = both("calibrated").expect("torch beside tensorrt-llm");
+        let said = both("calibrated");
         assert!(said.contains("torch (h100-sxm)") && said.contains("calibration tensorrt-llm prices"), "{said}");
-        assert_eq!(both("tensorrt-llm"), None);
-        let ideal = Calibration::ideal();
-        assert_eq!(
-            mixed_libraries([(&hopper, &ideal), (&blackwell, &*CalibrationChoice::Calibrated.on(&blackwell))]),
-            None
-        );
+        assert_eq!(both("tensorrt-llm"), "");
+        let (ideal, own) = (Calibration::ideal(), on("calibrated", &blackwell));
+        assert_eq!(mixed_libraries([(&hopper, &ideal), (&blackwell, &*own)]), None);
+        Ok(())
     }
 }
