@@ -158,6 +158,54 @@ def test_unknown_price_is_said(run):
     assert "No price of l4 is known: it ranks last by price until you give one." in plain(text)
 
 
+FIELDS = {
+    "plan": (PLAN, {"request", "offers", "notes", "options", "misses"}),
+    "step": (
+        ["step", "-m", "llama-3.1-8b", "-a", "h100-sxm"],
+        {"model", "accelerator", "num_devices", "calibration", "time_s", "time_low_s", "time_high_s", "ideal_s"}
+        | {"compute_s", "memory_s", "network_s", "overhead_s", "bound", "flops", "bytes", "arithmetic_intensity"}
+        | {"mfu", "mbu", "ops"},
+    ),
+    "roofline": (
+        ["roofline", "-a", "h100-sxm", "--gemm", "8x8x8"],
+        {"accelerator", "ridge_flops_per_byte", "calibration", "ops"},
+    ),
+    "capacity": (
+        ["capacity", "-m", "llama-3.1-8b", "-a", "h100-sxm"],
+        {"mode", "usable_bytes", "weight_bytes", "activation_bytes", "overhead_bytes", "kv_cache_bytes"}
+        | {"bytes_per_block", "num_blocks", "kv_tokens", "fits", "reason", "max_sequences"},
+    ),
+    "regimes": (["regimes", "-m", "llama-3.1-8b", "-a", "h100-sxm"], {"model", "accelerator", "contexts"}),
+    "levers": (["levers", "-m", "llama-3.1-8b", "-a", "h100-sxm"], {"base", "families", "options", "refused"}),
+    "sweep": (SWEEP, {"num_configurations", "price_kind", "notes", "columns"}),
+    "sweep for the best": (
+        [*SWEEP, "--top-k", "1"],
+        {"num_configurations", "price_kind", "notes", "rows", "num_unranked", "unranked"},
+    ),
+}
+OPTION = {"accelerator", "num_devices", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
+OPTION |= {"expert_parallel_size", "weight_dtype", "kv_cache_dtype", "batch_size", "sequences", "max_sequences"}
+OPTION |= {f"{name}{end}_s" for name in ("ttft", "tpot") for end in ("", "_low", "_high")} | {
+    "itl_max_s",
+    "mixed_steps",
+}
+OPTION |= {"tokens_per_s", "tokens_per_s_per_gpu", "tokens_per_s_per_user", "usd_per_mtok", "price_kind", "bound"}
+OPTION |= {"limit", "weight_bytes", "kv_cache_bytes", "decode_step", "mixed_step", "calibration", "no_better_than"}
+OPTION |= {"why_not_first"}
+
+
+@pytest.mark.parametrize(("words", "fields"), FIELDS.values(), ids=FIELDS)
+def test_the_fields_of_json_are_those_that_programs_know(run, words, fields):
+    """Programs read these names: one that goes or changes breaks them, a new one belongs here too."""
+    found = parsed(run, *words)
+    assert set(found) == fields
+    if "offers" in fields:
+        assert set(found["options"][0]) == OPTION
+        assert set(found["offers"][0]) == {
+            "accelerator", "calibration", "kernel_library", "basis", "note", "usd_per_hour", "price_kind"
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize(("one", "example"), COMMANDS, ids=lambda one: getattr(one, "__name__", "example"))
 def test_the_example_of_a_help_runs(run, one, example):
     """Those that measure, or need a measurement, name options that exist."""
