@@ -109,7 +109,7 @@ def step(
         number("MFU", 4),
         number("MBU", 4),
     ]
-    ops = cost.ops
+    ops = cost.forward_pass
     shown = [op for op in ops if every_operation or op.count * op.time_s >= LEAST_SHARE * cost.time_s]
     rows = [
         [

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use roofsim_core::roofline::OpCost;
+use roofsim_core::step::OpRow;
 use roofsim_core::workload::Batch;
 
 use crate::deployment::PyDeployment;
@@ -141,6 +142,16 @@ pub(crate) struct PyStepCost {
 }
 
 impl PyStepCost {
+    fn rows(&self, table: Vec<OpRow>) -> Vec<PyOpCost> {
+        let row = |row: OpRow| PyOpCost {
+            name: Cow::Borrowed(row.name),
+            count: row.count,
+            cost: row.cost,
+            seconds_per_byte: self.seconds_per_byte,
+        };
+        table.into_iter().map(row).collect()
+    }
+
     pub(crate) fn new(owner: &Bound<'_, PyDeployment>, batch: Batch) -> Self {
         let step = &owner.get().inner.step;
         Self { cost: step.cost(&batch), seconds_per_byte: step.seconds_per_byte, owner: owner.clone().unbind(), batch }
@@ -148,17 +159,15 @@ impl PyStepCost {
 }
 
 cost_getters!(PyStepCost {
-    /// One OpCost per distinct operation, in the order of a forward pass; `count` says how often it runs.
+    /// One OpCost per distinct operation, in the order in which the step's time sums them; `count` says how often it runs.
     #[getter]
     fn ops(&self) -> Vec<PyOpCost> {
-        let rows = self.owner.get().inner.step.table(&self.batch).into_iter();
-        rows.map(|row| PyOpCost {
-            name: Cow::Borrowed(row.name),
-            count: row.count,
-            cost: row.cost,
-            seconds_per_byte: self.seconds_per_byte,
-        })
-        .collect()
+        self.rows(self.owner.get().inner.step.table(&self.batch))
+    }
+    /// The same operations in the order of a forward pass.
+    #[getter]
+    fn forward_pass(&self) -> Vec<PyOpCost> {
+        self.rows(self.owner.get().inner.step.forward_pass(&self.batch))
     }
     /// Energy of the step over all devices, joules; None where nobody measured the device's power.
     ///

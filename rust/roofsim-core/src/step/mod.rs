@@ -151,7 +151,7 @@ impl CompiledStep {
         total.with_joint_interval(self.joint(decodes))
     }
 
-    /// The table behind [`Self::cost`], in the order of a forward pass.
+    /// The table behind [`Self::cost`], in the order in which that sums.
     pub fn table(&self, batch: &Batch) -> Vec<OpRow> {
         let rows = self.row_ops.iter().map(|entry| OpRow {
             name: entry.name,
@@ -163,7 +163,12 @@ impl CompiledStep {
             count: entry.count,
             cost: entry.op.batch_cost(batch),
         });
-        let mut table: Vec<OpRow> = rows.chain(attention).collect();
+        rows.chain(attention).collect()
+    }
+
+    /// The same table in the order of a forward pass: how a person reads it.
+    pub fn forward_pass(&self, batch: &Batch) -> Vec<OpRow> {
+        let mut table = self.table(batch);
         table.sort_by_key(|row| order::place(row.name));
         table
     }

@@ -1,6 +1,6 @@
 //! The shapes that a step's kernels run, for whoever wants to measure those very kernels.
 
-use super::{CompiledStep, RowOp, order};
+use super::{CompiledStep, RowOp};
 use crate::model::Span;
 use crate::workload::Batch;
 
@@ -69,7 +69,6 @@ impl CompiledStep {
             let (name, count) = (entry.name, entry.count);
             found.push(OpShape { name, count, family: "attention", formats, sizes, bytes: None });
         }
-        found.sort_by_key(|shape| order::place(shape.name));
         found
     }
 }
