@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use roofsim_core::calibration::CalibrationChoice;
 use roofsim_core::capacity::{Capacity, CapacityMode};
 use roofsim_core::engine::Engine;
 use roofsim_core::error::{Error, Result};
@@ -38,7 +39,7 @@ pub fn space(models: &[&str], batches: usize, contexts: usize) -> Result<Space> 
         expert_parallel_size: vec![1],
         weight_dtype: vec![None],
         kv_cache_dtype: vec![None],
-        calibration: vec![None],
+        calibration: vec![CalibrationChoice::Calibrated],
         engine: vec![Engine::Ideal],
         capacity_mode: vec![CapacityMode::Ideal],
         gpu_memory_utilization: vec![0.9],

@@ -11,12 +11,11 @@ Say a model, an accelerator and a layout; get the time of a forward step, what l
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from roofsim import _core
 from roofsim._core import Accelerator, Calibration, Capacity, Deployment, Model, OpCost, StepCost
-from roofsim.advice.levers import Levers, levers
-from roofsim.advice.regimes import Regimes, regimes
-from roofsim.batches import RecordBatches
-from roofsim.columns import Columns
 from roofsim.errors import (
     CountOverflowError,
     RoofsimError,
@@ -24,11 +23,17 @@ from roofsim.errors import (
     UnsupportedError,
     ValidationUnavailableError,
 )
-from roofsim.parquet import ParquetParts
 from roofsim.planning import Plan, plan
-from roofsim.reductions import Counts, Groups, Histogram, QuantileSketch
-from roofsim.search import SearchReport
-from roofsim.sweep import Front, SweepSpace, TopK
+
+if TYPE_CHECKING:
+    from roofsim.advice.levers import Levers, levers
+    from roofsim.advice.regimes import Regimes, regimes
+    from roofsim.batches import RecordBatches
+    from roofsim.columns import Columns
+    from roofsim.parquet import ParquetParts
+    from roofsim.reductions import Counts, Groups, Histogram, QuantileSketch
+    from roofsim.search import SearchReport
+    from roofsim.sweep import Front, SweepSpace, TopK
 
 __version__: str = _core.__version__
 
@@ -74,3 +79,50 @@ __all__ = [
     "plan",
     "regimes",
 ]
+
+_LATER = {
+    "Columns": "columns",
+    "Counts": "reductions",
+    "Front": "sweep",
+    "Groups": "reductions",
+    "Histogram": "reductions",
+    "Levers": "advice.levers",
+    "ParquetParts": "parquet",
+    "QuantileSketch": "reductions",
+    "RecordBatches": "batches",
+    "Regimes": "advice.regimes",
+    "SearchReport": "search",
+    "SweepSpace": "sweep",
+    "TopK": "sweep",
+    "levers": "advice.levers",
+    "regimes": "advice.regimes",
+}
+"""Names whose modules need NumPy, which takes far longer to import than a step to cost: loaded when first asked for."""
+
+_MODULES = (
+    "advice",
+    "arguments",
+    "batches",
+    "catalog",
+    "columns",
+    "identity",
+    "parquet",
+    "reducing",
+    "reductions",
+    "search",
+    "sweep",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        value: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -15,12 +15,14 @@ from roofsim import _core
 if TYPE_CHECKING:
     from os import PathLike
 
+_WORDS = ("ideal", "calibrated", "sustained", *_core.Calibration.kernel_libraries())
+
 __all__ = ["calibration_source", "describe", "differences", "fingerprint"]
 
 
 def calibration_source(value: Any) -> Any:
     """Load a calibration that a path, a mapping or a catalogue name stands for; the rest stays."""
-    if value is None or isinstance(value, _core.Calibration) or value in ("ideal", "calibrated", "sustained"):
+    if value is None or isinstance(value, _core.Calibration) or value in _WORDS:
         return value
     if isinstance(value, (str, Mapping)) or hasattr(value, "__fspath__"):
         source: str | PathLike[str] | Mapping[str, Any] = value

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from roofsim import _core
 from roofsim.errors import SpecError
-from roofsim.sweep import catalogue_name, device_prices
+from roofsim.prices import choose_kind, device_prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Plan", "plan"]
-
-PRICE_KINDS = ("on-demand", "reserved", "cost-of-ownership")
 
 
 class Plan:
@@ -23,30 +21,50 @@ class Plan:
     Attributes
     ----------
     options : list of dict
-        Every way that holds the latencies, best first: accelerator, layout, formats, largest batch, TTFT and TPOT
-        with the low and high end of their intervals, largest gap between tokens (seconds), tokens/s, US dollars per
-        million output tokens, what binds, and ``why_not_first``.
+        Every way that holds the latencies, best first: accelerator, layout, formats, largest batch (sequences of one
+        replica and microbatch), ``sequences`` in flight and ``max_sequences`` that memory would hold (both of one
+        replica, all microbatches), TTFT and TPOT with the low and high end of their intervals, largest gap between
+        tokens (seconds), tokens/s, US dollars per million output tokens, what binds, ``no_better_than`` (the position
+        of an option on fewer devices than which this one is better in nothing, or ``None``) and ``why_not_first``.
     misses : list of dict
         Every way that does not, with the reason and, where one makes sense, the factor by which the worst limit is
         missed at batch 1: first those that fit the memory and miss a latency, then those that do not fit, nearest
         first.
+    offers : list of dict
+        One a device: its ``calibration``, ``kernel_library``, ``basis`` and ``note``, its ``usd_per_hour`` and
+        ``price_kind``.
+    notes : list of str
+        What sets the devices apart beside themselves, one sentence each: kernels of different libraries, prices of
+        different kinds, prices that are known of another kind only.
     request : dict
-        What was asked, defaults included.
+        What was asked, defaults included; ``price_kind`` is the kind in force.
     """
 
-    def __init__(self, options: list[dict[str, Any]], misses: list[dict[str, Any]], request: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        options: list[dict[str, Any]],
+        misses: list[dict[str, Any]],
+        request: dict[str, Any],
+        offers: list[dict[str, Any]],
+        notes: list[str],
+    ) -> None:
         self.options = options
         self.misses = misses
         self.request = request
+        self.offers = offers
+        self.notes = notes
 
     def distinct(self) -> list[dict[str, Any]]:
         """Return the best option of each accelerator, number of devices and formats, best first.
 
-        Layouts of the same devices often differ by a few percent; this is the list that a person compares.
+        Layouts of the same devices often differ by a few percent, and a pipeline on twice the devices is often the same
+        way twice (``no_better_than``): this is the list that a person compares.
         """
         keys = ("accelerator", "num_devices", "weight_dtype", "kv_cache_dtype")
         best: dict[tuple[Any, ...], dict[str, Any]] = {}
         for option in self.options:
+            if option["no_better_than"] is not None:
+                continue
             best.setdefault(tuple(option[key] for key in keys), option)
         return list(best.values())
 
@@ -57,7 +75,19 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain Python values, ready for JSON."""
-        return {"request": self.request, "options": self.options, "misses": self.misses}
+        return {
+            "request": self.request,
+            "offers": self.offers,
+            "notes": self.notes,
+            "options": self.options,
+            "misses": self.misses,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.request["model"], len(self.options), len(self.misses)))
 
     def __repr__(self) -> str:
         best = self.best
@@ -117,10 +147,13 @@ def plan(
     prices
         US dollars per device-hour by accelerator name or alias.
     price_kind
-        Kind of the other prices; ``auto`` takes the first of on-demand, reserved and cost-of-ownership that is known
-        for all accelerators, so that like is compared with like.
+        Kind of the other prices: ``on-demand``, ``reserved``, ``cost-of-ownership``, or ``auto``: the one known for
+        most accelerators, of several the first. A device without a price of that kind ranks last by price, and
+        `Plan.notes` says what is known of it.
     calibration, engine
-        As in `Deployment`: without a calibration every accelerator keeps its own.
+        As in `Deployment`. Without a calibration every accelerator keeps its own, which may rest on kernels of another
+        library than its neighbour's; `Plan.notes` says so. The name of a library (``tensorrt-llm``) takes that one
+        wherever it was measured.
     capacity_mode, gpu_memory_utilization, block_size, max_num_seqs
         As in `Deployment.capacity`.
 
@@ -143,11 +176,11 @@ def plan(
         raise SpecError("accelerators", repr(accelerators), "must be one or a sequence of accelerators")
     if prices is not None and not isinstance(prices, Mapping):
         raise SpecError("prices", repr(prices), "must map accelerator names to US dollars per device-hour")
-    devices = [_core.Accelerator.load(device) for device in accelerators]
-    for field, formats in (("weight_dtypes", weight_dtypes), ("kv_cache_dtypes", kv_cache_dtypes)):
-        if formats is not None and not isinstance(formats, str) and len(list(formats)) == 0:
-            raise SpecError(field, repr(formats), "must name at least one format")
-    kind = _common_kind(devices, prices, price_kind)
+    devices: list[_core.Accelerator] = []
+    for device in map(_core.Accelerator.load, accelerators):
+        if device not in devices:
+            devices.append(device)
+    kind = choose_kind(devices, prices, price_kind)
     offers = [(device, *price) for device, price in zip(devices, device_prices(devices, prices, kind), strict=True)]
     request: dict[str, Any] = {
         "input_tokens": input_tokens,
@@ -157,8 +190,8 @@ def plan(
         "objective": objective,
         "max_devices": max_devices,
         "max_num_batched_tokens": max_num_batched_tokens,
-        "weight_dtypes": ["auto"] if weight_dtypes is None else weight_dtypes,
-        "kv_cache_dtypes": ["auto"] if kv_cache_dtypes is None else kv_cache_dtypes,
+        "weight_dtypes": _listed("weight_dtypes", weight_dtypes),
+        "kv_cache_dtypes": _listed("kv_cache_dtypes", kv_cache_dtypes),
         "calibration": calibration,
         "engine": engine,
         "capacity_mode": capacity_mode,
@@ -169,17 +202,16 @@ def plan(
     solved = _core._plan(loaded, offers, request)
     asked = {"model": loaded.name, "accelerators": [device.name for device in devices], "price_kind": kind, **request}
     asked["calibration"] = getattr(calibration, "name", "as loaded" if calibration is None else str(calibration))
-    return Plan(solved["options"], solved["misses"], asked)
+    return Plan(solved["options"], solved["misses"], asked, solved["offers"], solved["notes"])
 
 
-def _common_kind(devices: list[_core.Accelerator], prices: Mapping[str, float] | None, kind: str) -> str:
-    if kind != "auto":
-        if kind not in PRICE_KINDS:
-            raise SpecError("price_kind", kind, f"must be auto or one of {', '.join(PRICE_KINDS)}")
-        return kind
-    given = {*(prices or {}), *map(catalogue_name, prices or {})}
-    unpriced = [device for device in devices if device.name not in given]
-    for candidate in PRICE_KINDS:
-        if all(device.usd_per_hour(candidate) is not None for device in unpriced):
-            return candidate
-    return PRICE_KINDS[0]
+def _listed(field: str, formats: Sequence[str] | str | None) -> Sequence[str] | str:
+    """Write formats as a list; the core refuses what is none."""
+    if formats is None:
+        return ["auto"]
+    if isinstance(formats, str) or not isinstance(formats, Iterable):
+        return formats
+    listed = list(formats)
+    if not listed:
+        raise SpecError(field, repr(formats), "must name at least one format")
+    return listed

@@ -14,8 +14,9 @@ from roofsim import _core
 from roofsim.arguments import distinct, integer, request, text, texts
 from roofsim.batches import named_columns
 from roofsim.columns import ROW, Columns
-from roofsim.errors import CountOverflowError, RoofsimError, SpecError
+from roofsim.errors import CountOverflowError, SpecError
 from roofsim.identity import calibration_source, describe, differences
+from roofsim.prices import choose_kind, device_prices
 from roofsim.reducing import ReducingSpace
 from roofsim.reductions import same_space
 from roofsim.search import SearchReport, searches
@@ -230,7 +231,10 @@ class SweepSpace(ReducingSpace):
         The batch: that many sequences per replica, each adding ``query_tokens`` to a context that counts them. A
         `range` stays a range, whatever its length.
     prices
-        US dollars per device-hour by accelerator name; others take their typical on-demand price, if one is known.
+        US dollars per device-hour by accelerator name; others take their typical price of one kind, if it is known.
+    price_kind
+        ``on-demand``, ``reserved``, ``cost-of-ownership``, or ``auto``: the one known for most of the devices, of
+        several the first. `SweepSpace.price_kind` says which.
 
     Raises
     ------
@@ -250,7 +254,13 @@ class SweepSpace(ReducingSpace):
     """
 
     def __init__(
-        self, models: Any, accelerators: Any, *, prices: Mapping[str, float] | None = None, **axes: Any
+        self,
+        models: Any,
+        accelerators: Any,
+        *,
+        prices: Mapping[str, float] | None = None,
+        price_kind: str = "auto",
+        **axes: Any,
     ) -> None:
         for name in axes:
             if name not in _AXES:
@@ -264,19 +274,32 @@ class SweepSpace(ReducingSpace):
         several = isinstance(calibrations, (list, tuple))
         loaded = [calibration_source(one) for one in (calibrations if several else [calibrations])]
         given["calibration"] = loaded if several else loaded[0]
-        given["usd_per_hour"] = [price for price, _ in device_prices(devices, prices, "on-demand")]
+        self._price_kind = choose_kind(devices, prices, price_kind)
+        given["usd_per_hour"] = [price for price, _ in device_prices(devices, prices, self._price_kind)]
         self._axes = given
         self._space = _core._Space(given)
 
     @classmethod
-    def _of(cls, axes: dict[str, Any]) -> SweepSpace:
+    def _of(cls, axes: dict[str, Any], price_kind: str) -> SweepSpace:
         space = cls.__new__(cls)
         space._axes = axes
+        space._price_kind = price_kind
         space._space = _core._Space(axes)
         return space
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SweepSpace._of, (self._axes,)
+        return SweepSpace._of, (self._axes, self._price_kind)
+
+    @property
+    def price_kind(self) -> str:
+        """Kind of the prices that the caller did not give: ``on-demand``, ``reserved`` or ``cost-of-ownership``."""
+        return self._price_kind
+
+    @property
+    def notes(self) -> list[str]:
+        """What sets the accelerators apart beside themselves: kernels of different libraries, in one sentence."""
+        note = self._space.mixed_libraries()
+        return [] if note is None else [note]
 
     def description(self) -> dict[str, str]:
         """Write every axis down, models and devices with a hash of their contents: equal texts are equal rows."""
@@ -467,36 +490,3 @@ def _several(field: str, value: Any, single: type) -> list[Any]:
         return list(value)
     except TypeError:
         raise SpecError(field, repr(value), "must be one or a sequence of what can be loaded") from None
-
-
-def catalogue_name(name: str) -> str:
-    """Return the catalogue's name for a name as people type it; the name itself where the catalogue knows none."""
-    try:
-        return _core.Accelerator.load(name).name
-    except RoofsimError:
-        return name
-
-
-def device_prices(
-    devices: list[_core.Accelerator], prices: Mapping[str, float] | None, kind: str
-) -> list[tuple[float | None, str]]:
-    """Price of a device-hour and its kind, one per device: the caller's own price first, else the typical one."""
-    known = {device.name for device in devices}
-    if prices is not None and not isinstance(prices, Mapping):
-        raise SpecError("prices", repr(prices), "must map accelerator names to US dollars per device-hour")
-    own: dict[str, float] = {}
-    for name, price in (prices or {}).items():
-        canonical = name if name in known else catalogue_name(name)
-        own[canonical] = price
-        if canonical not in known:
-            raise SpecError("prices", name, f"names no accelerator of this call: {', '.join(sorted(known))}")
-        if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < math.inf:
-            raise SpecError(f"prices.{name}", repr(price), "must be a finite number of at least 0")
-    found: list[tuple[float | None, str]] = []
-    for device in devices:
-        if device.name in own:
-            found.append((float(own[device.name]) + 0.0, "given"))  # + 0.0 turns -0.0 into 0.0
-        else:
-            typical = device.usd_per_hour(kind)
-            found.append((typical, kind if typical is not None else "unknown"))
-    return found

@@ -140,4 +140,6 @@ def test_calibration_files_are_the_core_s_own_text():
     for path in sorted((ROOT / "python" / "roofsim" / "catalog" / "calibrations").glob("*.json")):
         text = path.read_text(encoding="utf-8")
         assert rs.Calibration.from_json(text).to_json() == text.rstrip("\n")
-        assert json.loads(text)["provenance"]["basis"] == "measured"
+        # What others measured and published is not called this tool's measurement.
+        basis = "measured" if path.stem.endswith("-torch") else "published"
+        assert json.loads(text)["provenance"]["basis"] == basis

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import roofsim as rs
 from roofsim.cli import table_file
-from roofsim.cli.app import app
+from roofsim.cli.app import COMMANDS, app
+from roofsim.cli.display import significant
 
 THREE = ["--accelerators", "h100-sxm,h200-sxm,mi300x"]
 WORKLOAD = ["--input-tokens", "4000", "--output-tokens", "500", "--ttft", "1.0", "--tpot", "0.03"]
@@ -118,13 +119,17 @@ def test_plan_passes_every_option_on(run):
 
 def test_plan_table_says_what_a_person_acts_on(run):
     plan = rs.plan("llama-3.1-70b", THREE[1].split(","), **ARGUMENTS)
-    best, second = plan.options[:2]
+    best, second = plan.distinct()[:2]
     wide = plain(answer(run, *PLAN, columns=250))
     for heading in ("devices", "layout", "weights", "KV", "batch", "binds", "limit", "why not first"):
         assert heading in wide
     assert f"{best['num_devices']} x {best['accelerator']}" in wide
     assert f"Serve llama-3.1-70b on {best['num_devices']} x {best['accelerator']}" in wide
-    assert f"with {best['batch_size']} sequences per replica" in wide
+    assert f"with {best['sequences']} sequences per replica" in wide
+    assert f"memory would hold {best['max_sequences']} sequences per replica" in wide
+    for name in ("ttft", "tpot"):
+        low, high = (significant(1e3 * best[f"{name}_{end}_s"]) for end in ("low", "high"))
+        assert f"[{low}, {high}]" in wide
     assert f"{best['usd_per_mtok']:.2f} per million output tokens ({best['price_kind']})" in wide
     assert second["why_not_first"] in wide
     # The interval of a step, and what stands behind the numbers.
@@ -149,7 +154,69 @@ def test_unknown_price_is_said(run):
     words = ["plan", "-m", "llama-3.1-8b", "-a", "l4,h100-sxm", "--input-tokens", "100", "--output-tokens", "100"]
     text = answer(run, *words, columns=250)
     assert "unknown" in text
-    assert "its price is unknown" in text
+    assert "no on-demand price of it is known" in text
+    assert "No price of l4 is known: it ranks last by price until you give one." in plain(text)
+
+
+FIELDS = {
+    "plan": (PLAN, {"request", "offers", "notes", "options", "misses"}),
+    "step": (
+        ["step", "-m", "llama-3.1-8b", "-a", "h100-sxm"],
+        {"model", "accelerator", "num_devices", "calibration", "time_s", "time_low_s", "time_high_s", "ideal_s"}
+        | {"compute_s", "memory_s", "network_s", "overhead_s", "bound", "flops", "bytes", "arithmetic_intensity"}
+        | {"mfu", "mbu", "ops"},
+    ),
+    "roofline": (
+        ["roofline", "-a", "h100-sxm", "--gemm", "8x8x8"],
+        {"accelerator", "ridge_flops_per_byte", "calibration", "ops"},
+    ),
+    "capacity": (
+        ["capacity", "-m", "llama-3.1-8b", "-a", "h100-sxm"],
+        {"mode", "usable_bytes", "weight_bytes", "activation_bytes", "overhead_bytes", "kv_cache_bytes"}
+        | {"bytes_per_block", "num_blocks", "kv_tokens", "fits", "reason", "max_sequences"},
+    ),
+    "regimes": (["regimes", "-m", "llama-3.1-8b", "-a", "h100-sxm"], {"model", "accelerator", "contexts"}),
+    "levers": (["levers", "-m", "llama-3.1-8b", "-a", "h100-sxm"], {"base", "families", "options", "refused"}),
+    "sweep": (SWEEP, {"num_configurations", "price_kind", "notes", "columns"}),
+    "sweep for the best": (
+        [*SWEEP, "--top-k", "1"],
+        {"num_configurations", "price_kind", "notes", "rows", "num_unranked", "unranked"},
+    ),
+}
+OPTION = {"accelerator", "num_devices", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
+OPTION |= {"expert_parallel_size", "weight_dtype", "kv_cache_dtype", "batch_size", "sequences", "max_sequences"}
+OPTION |= {f"{name}{end}_s" for name in ("ttft", "tpot") for end in ("", "_low", "_high")} | {
+    "itl_max_s",
+    "mixed_steps",
+}
+OPTION |= {"tokens_per_s", "tokens_per_s_per_gpu", "tokens_per_s_per_user", "usd_per_mtok", "price_kind", "bound"}
+OPTION |= {"limit", "weight_bytes", "kv_cache_bytes", "decode_step", "mixed_step", "calibration", "no_better_than"}
+OPTION |= {"why_not_first"}
+
+
+@pytest.mark.parametrize(("words", "fields"), FIELDS.values(), ids=FIELDS)
+def test_the_fields_of_json_are_those_that_programs_know(run, words, fields):
+    """Programs read these names: one that goes or changes breaks them, a new one belongs here too."""
+    found = parsed(run, *words)
+    assert set(found) == fields
+    if "offers" in fields:
+        assert set(found["options"][0]) == OPTION
+        assert set(found["offers"][0]) == {
+            "accelerator", "calibration", "kernel_library", "basis", "note", "usd_per_hour", "price_kind"
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "example"), COMMANDS, ids=lambda one: getattr(one, "__name__", "example"))
+def test_the_example_of_a_help_runs(run, one, example):
+    """Those that measure, or need a measurement, name options that exist."""
+    told = answer(run, one.__name__, "--help", columns=200)
+    assert f"Example: roofsim {one.__name__} {example}" in told
+    if one.__name__ in ("validate", "calibrate", "report"):
+        options = [word for word in example.split() if word.startswith("-")]
+        assert options
+        assert set(options) <= set(told.replace("Example:", "\0").split("\0")[0].replace("│", " ").split())
+    else:
+        assert answer(run, one.__name__, *example.split())
 
 
 @pytest.mark.parametrize("words", ANSWERS, ids=" ".join)
@@ -187,6 +254,47 @@ def test_step_equals_the_library(run):
     found = parsed(run, *words)
     assert (found["time_s"], found["bound"], found["flops"]) == (cost.time_s, cost.bound, cost.flops)
     assert [op["time_s"] for op in found["ops"]] == [op.time_s for op in cost.ops]
+
+
+def test_short_operations_are_folded_and_named(run):
+    words = ["step", "-m", "llama-3.1-8b", "-a", "h100-sxm"]
+    short, every = answer(run, *words, columns=200), answer(run, *words, "--every-operation", columns=200)
+    table, _, folded = short.partition("Under 0.1% each: ")
+    assert "clock_slowdown" in folded
+    assert "clock_slowdown" not in table
+    assert "Under 0.1%" not in every
+    assert "clock_slowdown" in every
+    names = [line.split()[0] for line in every.splitlines() if line.strip()]
+    order = ["embedding", "qkv_proj", "attention", "o_proj", "gate_up_proj", "down_proj", "lm_head"]
+    assert [name for name in names if name in order] == order
+    assert len(parsed(run, *words)["ops"]) == len(parsed(run, *words, "--every-operation")["ops"])
+
+
+def test_what_a_calibration_rests_on_is_called_what_it_is(run):
+    told = plain(answer(run, "step", "-m", "llama-3.1-8b", "-a", "b200-sxm", columns=250))
+    assert "b200-sxm: calibration fitted to published tables (tensorrt-llm" in told
+    told = plain(answer(run, "step", "-m", "llama-3.1-8b", "-a", "h100-sxm", columns=250))
+    assert "h100-sxm: measured calibration (torch" in told
+
+
+def test_what_sets_devices_apart_is_printed(run):
+    words = ["-a", "h100-sxm,b200-sxm", "-m", "llama-3.1-8b"]
+    asked = ["plan", *words, "--input-tokens", "500", "--output-tokens", "100"]
+    assert "Kernel libraries differ: tensorrt-llm (b200-sxm), torch (h100-sxm)." in plain(answer(run, *asked))
+    assert "Kernel libraries differ" not in answer(run, *asked, "--calibration", "tensorrt-llm")
+    swept = ["sweep", *words, "--top-k", "1", "--by", "usd_per_mtok"]
+    told = plain(answer(run, *swept))
+    assert "Kernel libraries differ" in told
+    assert "Prices that you did not give are reserved." in told
+    found = parsed(run, *swept, "--price-kind", "on-demand", "--calibration", "tensorrt-llm")
+    assert (found["price_kind"], found["notes"]) == ("on-demand", [])
+
+
+def test_a_command_that_needs_no_array_starts_without_numpy():
+    words = [sys.executable, "-X", "importtime", "-m", "roofsim", "accelerators"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert "rich" in told.stderr
+    assert "numpy" not in told.stderr
 
 
 def test_query_tokens_are_a_chunk_of_prefill(run):

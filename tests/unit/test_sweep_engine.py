@@ -224,5 +224,12 @@ def test_a_space_of_one_device_takes_every_name_of_a_calibration():
         context = int(space.run(["context_tokens"])["context_tokens"][0])
         times = [deployment.step([(64, context)] * batch).time_s for batch in (1, 256)]
         assert space.run(["time_s"])["time_s"].tolist() == times
-    with pytest.raises(rs.SpecError, match="each device's own"):
-        rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "h200-sxm"], calibration="sustained").run(["time_s"])
+
+
+def test_a_word_for_a_calibration_means_each_device_s_own():
+    names = ["h100-sxm", "b200-sxm"]
+    for word in ("calibrated", "sustained", "tensorrt-llm", "vllm"):
+        space = rs.SweepSpace("llama-3.1-8b", names, batch_size=8, context_tokens=900, calibration=word)
+        alone = [rs.Deployment("llama-3.1-8b", name, calibration=word) for name in names]
+        times = [one.decode(batch_size=8, context_tokens=900).time_s for one in alone]
+        assert space.run(["time_s"])["time_s"].tolist() == times

@@ -23,6 +23,7 @@ FAMILIES = {
 
 WEIGHTS = ("fp8", "int4")
 CACHES = ("fp8",)
+BOTH, BOTH_PARTS = "weights and KV cache in fp8", ("weights in fp8", "KV cache in fp8")
 DRAFTS = (2, 4)
 LEAST_CUT = 0.99
 """Share of the bytes above which a format is what is there already."""
@@ -67,6 +68,12 @@ class Levers:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain Python values, ready for JSON."""
         return {"base": self.base, "families": FAMILIES, "options": self.options, "refused": self.refused}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Levers) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.base["time_s"], len(self.options)))
 
     def __repr__(self) -> str:
         return f"Levers({len(self.options)} of a step of {1e3 * self.base['time_s']:.2f} ms)"
@@ -118,7 +125,7 @@ def levers(
     >>> best["lever"], best["time_ratio"] < 0.5
     ('weights in int4', True)
     """
-    for name in ("models", "accelerators", "prices"):
+    for name in ("models", "accelerators", "prices", "price_kind"):
         if name in settings:
             raise SpecError(name, repr(settings[name]), "is no setting of levers")
     loaded, device = _core.Model.load(model), _core.Accelerator.load(accelerator)
@@ -138,9 +145,11 @@ def levers(
     base = _row(loaded, device, axes)
     if base["status"] != "ok":
         raise SpecError("deployment", f"{loaded.name} on {device.name}", base["status"])
-    tried: list[tuple[str, str, dict[str, Any]]] = [("work", "twice the batch", {"batch_size": 2 * batch})]
+    tried: list[tuple[str, str, dict[str, Any]]] = []
     # A rank holds one batch for each stage.
     full = base["max_sequences"] // _space(loaded, device, axes)[0]["pipeline_parallel_size"]
+    if full != 2 * batch:
+        tried.append(("work", "twice the batch", {"batch_size": 2 * batch}))
     if full > batch:
         tried.append(("work", f"the batch that fills the memory, {full:,}", {"batch_size": full}))
     if query == 1:
@@ -150,11 +159,14 @@ def levers(
         ]
     tried += [("bytes", f"weights in {name}", {"weight_dtype": name}) for name in WEIGHTS]
     tried += [("bytes", f"KV cache in {name}", {"kv_cache_dtype": name}) for name in CACHES]
-    tried.append(("bytes", "weights and KV cache in fp8", {"weight_dtype": "fp8", "kv_cache_dtype": "fp8"}))
+    tried.append(("bytes", BOTH, {"weight_dtype": "fp8", "kv_cache_dtype": "fp8"}))
     if 2 * base["num_devices"] <= most:
         tried.append(("devices", f"tensor parallel {2 * ranks}", {"tensor_parallel_size": 2 * ranks}))
-    options, refused = [], []
+    options: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
     for family, lever, change in tried:
+        if lever == BOTH and sum(one["lever"] in BOTH_PARTS for one in options) < len(BOTH_PARTS):
+            continue  # with one part of no use, the two are the other one again
         try:
             row = _row(loaded, device, {**axes, **change})
         except SpecError as error:

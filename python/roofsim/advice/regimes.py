@@ -61,6 +61,12 @@ class Regimes:
         """Return everything as plain Python values, ready for JSON."""
         return {"model": self.model, "accelerator": self.accelerator, "contexts": self.contexts}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Regimes) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.accelerator, len(self.contexts)))
+
     def __repr__(self) -> str:
         paths = "; ".join(
             f"{one['context_tokens']}: {' -> '.join(self.path(one['context_tokens']))}" for one in self.contexts
@@ -105,7 +111,7 @@ def regimes(
     >>> found.path(128), found.path(32768)
     (['memory', 'compute', 'capacity'], ['memory', 'capacity'])
     """
-    for name in ("batch_size", "models", "accelerators", "prices"):
+    for name in ("batch_size", "models", "accelerators", "prices", "price_kind"):
         if name in settings:
             raise SpecError(name, repr(settings[name]), "is no setting of regimes")
     loaded, device = _core.Model.load(model), _core.Accelerator.load(accelerator)

@@ -212,4 +212,4 @@ def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, 
     said = "kernel latencies published with aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
     assumed = "constants of steps and of latent attention are assumed"
     said = "; ".join(part for part in (said, assumed, note) if part)
-    return Source(rows, software, "2026-11", ENGINES[engine], said, cold=False)
+    return Source(rows, software, "2026-11", ENGINES[engine], said, cold=False, basis="published")

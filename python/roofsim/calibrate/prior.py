@@ -70,7 +70,7 @@ def known_before(accelerator: Accelerator, kernel_library: str) -> Calibration |
     on one of its family.
     """
     calibration = accelerator.calibration
-    known = calibration.provenance["basis"] in ("measured", "borrowed")
+    known = calibration.provenance["basis"] in ("measured", "published", "borrowed")
     return calibration if known and calibration.kernel_library == kernel_library else None
 
 
@@ -84,7 +84,7 @@ def relative(accelerator: Accelerator, kernel_library: str = "torch") -> Acceler
             continue
         other = Accelerator.load(name)
         own = other.calibration
-        measured = own.provenance["basis"] == "measured" and own.kernel_library == kernel_library
+        measured = own.provenance["basis"] in ("measured", "published") and own.kernel_library == kernel_library
         if measured and other.family == accelerator.family:
             return other
     return None

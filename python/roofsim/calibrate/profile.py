@@ -76,6 +76,8 @@ class Source:
     note: str = ""
     cold: bool = True
     """Whether operands were kept out of the caches, as this tool's own harness does; published tables do not say."""
+    basis: str = "measured"
+    """``measured`` by this tool, or ``published`` by others."""
 
 
 @dataclass(frozen=True)
@@ -465,7 +467,7 @@ def _finish(
     if prior is not None:
         notes.append(f"where points are few, constants lean on {prior.name}")
     provenance = {
-        "basis": "measured",
+        "basis": source.basis,
         "device": accelerator.name,
         "family": accelerator.family,
         "memory_bandwidth_bytes_per_s": accelerator.memory_bandwidth_bytes_per_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,12 @@ def calibration_names() -> list[str]:
     return sorted(path.stem for path in DIRECTORY.glob("*.json"))
 
 
+def kernel_libraries() -> list[str]:
+    """List the kernel libraries of the calibrations in the box."""
+    names = (json.loads((DIRECTORY / f"{name}.json").read_text(encoding="utf-8")) for name in calibration_names())
+    return sorted({name["kernel_library"] for name in names})
+
+
 def read_calibration(source: str | os.PathLike[str] | Mapping[str, object]) -> str:
     """Return a calibration's JSON text: a name in the box, the path of a ``.json`` file, or a mapping.
 
@@ -33,7 +40,7 @@ def read_calibration(source: str | os.PathLike[str] | Mapping[str, object]) -> s
         if source in calibration_names():
             return read_text("calibration", DIRECTORY / f"{source}.json", MAX_CALIBRATION_BYTES)
         if not source.endswith(".json"):
-            known = ", ".join(["ideal", "calibrated", "sustained", *calibration_names()])
+            known = ", ".join(["ideal", "calibrated", "sustained", *kernel_libraries(), *calibration_names()])
             raise SpecError("calibration", shown(source), f"must be one of {known}, or the path of a .json file")
         return read_text("calibration", user_path(source), MAX_CALIBRATION_BYTES)
     if isinstance(source, os.PathLike):

@@ -62,18 +62,22 @@ def _options(
     pass
 
 
-for command in (
-    planning.plan,
-    step.step,
-    step.roofline,
-    capacity.capacity,
-    regimes.regimes,
-    levers.levers,
-    sweeping.sweep,
-    validating.validate,
-    calibrating.calibrate,
-    reporting.report,
-    catalogue.models,
-    catalogue.accelerators,
-):
-    app.command()(command)
+ON_70B = "-m llama-3.1-70b -a h100-sxm --tp 4"
+COMMANDS = (
+    (planning.plan, "-m llama-3.1-70b -a h100-sxm,mi300x --input-tokens 4000 --output-tokens 500 --tpot 0.03"),
+    (step.step, f"{ON_70B} --batch-size 32 --context-tokens 4096"),
+    (step.roofline, "-a h100-sxm --gemm 1x8192x8192 --gemm 8192x8192x8192"),
+    (capacity.capacity, f"{ON_70B} --context-tokens 4096,131072"),
+    (regimes.regimes, f"{ON_70B} --context-tokens 1024,131072"),
+    (levers.levers, f"{ON_70B} --batch-size 32"),
+    (sweeping.sweep, "-m llama-3.1-8b -a h100-sxm,l40s --batch-size 1:256 --top-k 3 --where fits"),
+    (validating.validate, "--quick --output measured.jsonl.gz"),
+    (calibrating.calibrate, "measured.jsonl.gz --output mine.json"),
+    (reporting.report, "measured.jsonl.gz --output errors.md"),
+    (catalogue.models, "llama-3.1-70b"),
+    (catalogue.accelerators, "mi300x"),
+)
+"""Every command with the arguments of the example at the end of its help."""
+
+for command, example in COMMANDS:
+    app.command(epilog=f"Example: roofsim {command.__name__} {example}")(command)

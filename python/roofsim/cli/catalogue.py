@@ -21,8 +21,7 @@ from roofsim.cli.display import (
     significant,
     stdout,
 )
-
-PRICE_KINDS = ("on-demand", "reserved", "cost-of-ownership")
+from roofsim.prices import PRICE_KINDS
 
 
 def models(
@@ -76,23 +75,21 @@ def accelerators(
         return
     columns = [
         Column("accelerator"),
-        Column("vendor", 5),
-        Column("family", 4),
+        Column("vendor", 7),
+        Column("family", 6),
         Column("links", 2),
-        number("link GB/s", 5),
+        number("link\nGB/s", 7),
         number("memory"),
         number("GB/s"),
-        number("bf16 TFLOP/s"),
-        number("fp8 TFLOP/s", 3),
-        number("ridge FLOP/B", 4),
-        number("W", 6),
-        number("$/h", 1),
-        Column("price kind", 3),
+        number("bf16\nTFLOP/s"),
+        number("fp8\nTFLOP/s", 4),
+        number("ridge\nFLOP/B", 5),
+        number("W", 8),
+        *(number(f"$/h\n{kind}", rank) for rank, kind in enumerate(PRICE_KINDS, 6)),
     ]
     rows = []
     for device in loaded:
         peaks = device.peak_flops_per_s
-        price, kind = _typical_price(device)
         rows.append(
             [
                 device.name,
@@ -105,8 +102,7 @@ def accelerators(
                 _teraflops(peaks.get("fp8")),
                 significant(device.balance("bf16")) if "bf16" in peaks else "-",
                 "-" if device.power_w is None else f"{device.power_w:.0f}",
-                "-" if price is None else f"{price:.2f}",
-                kind,
+                *("-" if (usd := device.usd_per_hour(kind)) is None else f"{usd:.2f}" for kind in PRICE_KINDS),
             ]
         )
     console = stdout()
@@ -133,14 +129,6 @@ def _wiring(link: dict[str, Any]) -> str:
 
 def _teraflops(peak: float | None) -> str:
     return "-" if peak is None else f"{peak / 1e12:,.0f}"
-
-
-def _typical_price(device: roofsim.Accelerator) -> tuple[float | None, str]:
-    for kind in PRICE_KINDS:
-        price = device.usd_per_hour(kind)
-        if price is not None:
-            return price, kind
-    return None, "-"
 
 
 def _model_fields(model: roofsim.Model) -> dict[str, Any]:

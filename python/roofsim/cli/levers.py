@@ -6,7 +6,6 @@ import typer
 from rich.text import Text
 
 import roofsim
-from roofsim.advice.levers import FAMILIES
 from roofsim.cli import options as shared
 from roofsim.cli.display import Column, duration, note_dropped, number, print_json, print_table, significant, stdout
 
@@ -54,8 +53,13 @@ def levers(
         f"{batch_size:,} sequences of {context_tokens:,} tokens: {duration(base['time_s'])}, bound by {base['bound']}"
     )
     console.print(Text(title, style="bold"))
+    rule = shared.MEMORY_RULES[capacity_mode.strip().lower()]
     if not base["fits"]:
-        console.print(Text(f"Does not fit: the memory holds {base['max_sequences']:,} sequences.", style="red"))
+        console.print(
+            Text(f"Does not fit: the memory holds {base['max_sequences']:,} sequences ({rule}).", style="red")
+        )
+    else:
+        console.print(Text(f"Memory is counted {rule} (--capacity-mode).", style="dim"))
     columns = [
         Column("lever"),
         number("step"),
@@ -65,7 +69,7 @@ def levers(
         Column("bound", 2),
         Column("fits", 1),
     ]
-    for family, meaning in FAMILIES.items():
+    for family, meaning in found.to_dict()["families"].items():
         options = [one for one in found.options if one["family"] == family]
         if not options:
             continue

@@ -29,11 +29,17 @@ KvOption = Annotated[
     str,
     typer.Option("--kv-cache-dtype", help="Storage of the KV cache; auto is as published.", rich_help_panel=FORMATS),
 ]
+MEMORY_RULES = {"runtime": "as vLLM allocates it", "ideal": "in closed form"}
+"""How memory is counted, by ``--capacity-mode``."""
+CALIBRATION_WORDS = (
+    "sustained (unbroken load), ideal, a kernel library (torch, tensorrt-llm, vllm, sglang), or the name or file of a "
+    "calibration"
+)
 CalibrationOption = Annotated[
     str,
     typer.Option(
         "--calibration",
-        help="calibrated, sustained (unbroken load), ideal, or a calibration file (.json).",
+        help=f"calibrated, {CALIBRATION_WORDS}.",
         rich_help_panel=LAWS,
     ),
 ]

@@ -36,6 +36,8 @@ HINTS = {
     "token_budget": "raise --max-num-batched-tokens",
     "max_num_seqs": "raise --max-num-seqs",
 }
+ALIKE = 0.01
+"""Share by which two misses may differ and say the same."""
 LIMIT_NAMES = {
     "tpot": "TPOT",
     "ttft": "TTFT",
@@ -79,7 +81,8 @@ def plan(
     price_kind: Annotated[
         str,
         typer.Option(
-            help="on-demand, reserved, cost-of-ownership, or auto: the first known for all.", rich_help_panel=LIMITS
+            help="on-demand, reserved, cost-of-ownership, or auto: the one known for most devices.",
+            rich_help_panel=LIMITS,
         ),
     ] = "auto",
     weight_dtypes: Annotated[
@@ -97,9 +100,7 @@ def plan(
     ] = "runtime",
     calibration: Annotated[
         str | None,
-        typer.Option(
-            help="calibrated (the default), sustained, ideal, or a calibration file (.json).", rich_help_panel=LAWS
-        ),
+        typer.Option(help=f"calibrated (the default), {shared.CALIBRATION_WORDS}.", rich_help_panel=LAWS),
     ] = None,
     engine: Annotated[str, typer.Option(help="ideal or vllm.", rich_help_panel=LAWS)] = "ideal",
     rows: Annotated[int, typer.Option(help="Most rows of the table.", rich_help_panel=shared.OUTPUT, min=1)] = 10,
@@ -170,6 +171,9 @@ def show(
         _show_options(console, answer, model, rows, every_layout=every_layout)
     else:
         _show_misses(console, answer, rows)
+    for note in answer.notes:
+        console.print()
+        console.print(Text(note, style="yellow"))
     console.print()
     console.print(Text("Left out: queueing, and requests of different lengths.", style="dim"))
     print_calibrations(console, behind)
@@ -190,6 +194,7 @@ def _show_options(
         Column("KV", 7),
         number("batch"),
         number("TTFT\nms", 2),
+        Column("TTFT ms\n[low, high]", 8, "right"),
         number("TPOT\nms"),
         Column("TPOT ms\n[low, high]", 7, "right"),
         number("max ITL\nms", 4),
@@ -198,8 +203,8 @@ def _show_options(
         *([Column("price", 1)] if kinds else []),
         Column("binds", 5),
         Column("limit", 3),
-        Column("decode step ms\n[low, high]", 8, "right"),
-        Column(WHY, 9, folds=True),
+        Column("decode step ms\n[low, high]", 9, "right"),
+        Column(WHY, 10, folds=True),
     ]
     table = []
     for rank, option in enumerate(shown, 1):
@@ -211,10 +216,11 @@ def _show_options(
                 layout(option),
                 _weights(option, model),
                 option["kv_cache_dtype"],
-                str(option["batch_size"]),
+                _batch(option),
                 significant(1e3 * option["ttft_s"]),
+                _ends(option, "ttft"),
                 significant(1e3 * option["tpot_s"]),
-                f"[{significant(1e3 * option['tpot_low_s'])}, {significant(1e3 * option['tpot_high_s'])}]",
+                _ends(option, "tpot"),
                 significant(1e3 * option["itl_max_s"]),
                 significant(option["tokens_per_s_per_gpu"]),
                 "unknown" if usd is None else significant(usd),
@@ -229,13 +235,35 @@ def _show_options(
     hidden = len(ranked) - len(shown)
     if hidden:
         console.print(Text(f"{hidden} more ways hold the limits (--rows {len(ranked)}).", style="dim"))
-    behind = len(answer.options) - len(ranked)
-    if behind:
-        text = f"{behind} other layouts of the same devices and formats rank lower (--every-layout)."
+    if not every_layout:
+        repeats = sum(option["no_better_than"] is not None for option in answer.options)
+        behind = len(answer.options) - len(ranked) - repeats
+        folded = [
+            *([f"{_ways(behind)} the same devices and formats otherwise and rank lower"] if behind else []),
+            *([f"{_ways(repeats, 'take', 'takes')} more devices and gain nothing by them"] if repeats else []),
+        ]
+        if folded:
+            console.print(Text(f"{'; '.join(folded)} (--every-layout).", style="dim"))
+    if any(option["pipeline_parallel_size"] > 1 for option in shown):
+        text = "batch of a pipeline: microbatches in flight x sequences in each. Its stages are taken as equally long."
         console.print(Text(text, style="dim"))
     note_dropped(console, dropped)
     console.print()
     _answer_in_words(console, answer, model)
+
+
+def _ways(count: int, several: str = "lay out", one: str = "lays out") -> str:
+    return f"1 more way {one}" if count == 1 else f"{count} more ways {several}"
+
+
+def _batch(option: dict[str, Any]) -> str:
+    """Write the sequences in flight in one replica, by microbatch where there are several."""
+    stages, batch = option["pipeline_parallel_size"], option["batch_size"]
+    return f"{stages} x {batch}" if stages > 1 else str(batch)
+
+
+def _ends(option: dict[str, Any], name: str) -> str:
+    return f"[{significant(1e3 * option[f'{name}_low_s'])}, {significant(1e3 * option[f'{name}_high_s'])}]"
 
 
 def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Model) -> None:
@@ -252,18 +280,22 @@ def _answer_in_words(console: Console, answer: roofsim.Plan, model: roofsim.Mode
         return f"{name} {duration(best[key])}" + (f" of {duration(limit)}" if limit else "")
 
     decode, mixed = best["decode_step"], best["mixed_step"]
+    stages = best["pipeline_parallel_size"]
+    microbatches = f" ({best['batch_size']} in each of {stages} microbatches)" if stages > 1 else ""
     text = Text.assemble(
         (f"Serve {request['model']} on {best['num_devices']} x {best['accelerator']}", "bold"),
-        f" ({layout(best)}, {_weights(best, model)} weights, {best['kv_cache_dtype']} KV) with {best['batch_size']} "
-        f"sequences per replica: {significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
+        f" ({layout(best)}, {_weights(best, model)} weights, {best['kv_cache_dtype']} KV) with {best['sequences']} "
+        f"sequences per replica{microbatches}: "
+        f"{significant(best['tokens_per_s_per_gpu'])} tokens/s per device {price}. ",
         f"{against('TTFT', 'ttft_s')}, {against('TPOT', 'tpot_s')}, largest gap between two tokens "
         f"{duration(best['itl_max_s'])}. A decode step takes {interval(decode)} ms and is {best['bound']}-bound; "
         f"a step with a prefill chunk takes {interval(mixed)} ms. The batch stops growing at "
-        f"{LIMIT_NAMES[best['limit']]}; memory would hold {best['max_sequences']}.",
+        f"{LIMIT_NAMES[best['limit']]}; memory would hold {best['max_sequences']} sequences per replica "
+        f"({shared.MEMORY_RULES[request['capacity_mode'].strip().lower()]}).",
     )
     console.print(text)
     others: dict[str, dict[str, Any]] = {}
-    for option in answer.options[1:]:
+    for option in answer.distinct()[1:]:
         others.setdefault("Runner-up", option)
         device = option["accelerator"]
         if device != best["accelerator"]:
@@ -293,7 +325,8 @@ def _show_misses(console: Console, answer: roofsim.Plan, rows: int) -> None:
         console.print(Text(f"What would help: {HINTS[nearest['limit']]}."))
     console.print()
     columns = [Column("devices"), Column("layout"), number("missed by"), Column("why", folds=True)]
-    shown = answer.misses[:rows]
+    distinct = _distinct_misses(answer.misses)
+    shown = distinct[:rows]
     table = [
         [
             f"{miss['num_devices']} x {miss['accelerator']}",
@@ -304,9 +337,23 @@ def _show_misses(console: Console, answer: roofsim.Plan, rows: int) -> None:
         for miss in shown
     ]
     print_table(console, columns, table)
-    hidden = len(answer.misses) - len(shown)
+    hidden, same = len(distinct) - len(shown), len(answer.misses) - len(distinct)
     if hidden:
-        console.print(Text(f"{hidden} more ways were tried (--rows {len(answer.misses)}).", style="dim"))
+        console.print(Text(f"{hidden} more ways were tried (--rows {len(distinct)}).", style="dim"))
+    if same:
+        console.print(Text(f"{same} miss by as much on more devices (--json has them).", style="dim"))
+
+
+def _distinct_misses(misses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out misses by as much as another one's of the same device and formats on fewer devices."""
+    keys = ("accelerator", "weight_dtype", "kv_cache_dtype", "limit")
+
+    def repeats(miss: dict[str, Any], other: dict[str, Any]) -> bool:
+        if miss["factor"] is None or other["factor"] is None or any(miss[key] != other[key] for key in keys):
+            return False
+        return bool(other["num_devices"] < miss["num_devices"] and miss["factor"] >= (1 - ALIKE) * other["factor"])
+
+    return [miss for miss in misses if not any(repeats(miss, other) for other in misses)]
 
 
 def _weights(option: dict[str, Any], model: roofsim.Model) -> str:

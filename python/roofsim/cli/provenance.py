@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from roofsim import Calibration
 
 
+BASES = {"published": "calibration fitted to published tables"}
+"""How a calibration is called whose basis alone does not say it."""
+
+
 def describe(calibration: Calibration) -> str:
     """Say in one sentence what a calibration rests on."""
     origin = calibration.provenance
@@ -21,7 +25,7 @@ def describe(calibration: Calibration) -> str:
     if basis == "ideal":
         return f"ideal: {note}."
     measured = ", ".join(text for text in (origin["software"], origin["date"]) if text)
-    source = f"{basis} calibration" + (f" ({measured})" if measured else "")
+    source = BASES.get(basis, f"{basis} calibration") + (f" ({measured})" if measured else "")
     return f"{source}: {note or 'no note'}. Intervals aim at {100 * calibration.coverage:.0f}% coverage."
 
 

@@ -1,5 +1,7 @@
 """`roofsim regimes`: what binds as the batch grows."""
 
+from __future__ import annotations
+
 from typing import Annotated, Any
 
 import typer
@@ -57,7 +59,8 @@ def regimes(
         print_json(found.to_dict())
         return
     console = stdout()
-    console.print(Text(f"{found.model} on {found.accelerator}", style="bold"))
+    rule = shared.MEMORY_RULES[capacity_mode.strip().lower()]
+    console.print(Text(f"{found.model} on {found.accelerator}, memory {rule}", style="bold"))
     console.print()
     columns = [
         number("context\ntokens"),

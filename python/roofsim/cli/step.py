@@ -41,6 +41,9 @@ COST = (
     "mbu",
 )
 
+LEAST_SHARE = 0.001
+"""Share of a step below which an operation is folded away."""
+
 BatchOption = Annotated[int, typer.Option(help="Sequences per data-parallel replica.")]
 ContextOption = Annotated[int, typer.Option(help="Context of each sequence, its new tokens included.")]
 QueryOption = Annotated[int, typer.Option(help="New tokens of each sequence: 1 is a decode step.")]
@@ -65,9 +68,17 @@ def step(
     kv_cache_dtype: shared.KvOption = "auto",
     calibration: shared.CalibrationOption = "calibrated",
     engine: shared.EngineOption = "ideal",
+    every_operation: Annotated[
+        bool,
+        typer.Option(
+            "--every-operation",
+            help="Show every operation, however short.",
+            rich_help_panel=shared.OUTPUT,
+        ),
+    ] = False,
     as_json: shared.JsonOption = False,
 ) -> None:
-    """Cost one forward step, operation by operation."""
+    """Cost one forward step, operation by operation, in the order of a forward pass."""
     deployment = roofsim.Deployment(
         model,
         accelerator,
@@ -98,6 +109,8 @@ def step(
         number("MFU", 4),
         number("MBU", 4),
     ]
+    ops = cost.forward_pass
+    shown = [op for op in ops if every_operation or op.count * op.time_s >= LEAST_SHARE * cost.time_s]
     rows = [
         [
             op.name,
@@ -112,9 +125,22 @@ def step(
             percent(op.mfu),
             percent(op.mbu),
         ]
-        for op in cost.ops
+        for op in shown
     ]
-    note_dropped(console, print_table(console, columns, rows))
+    dropped = print_table(console, columns, rows)
+    folded = [op for op in ops if op not in shown]
+    if folded:
+        together = sum(op.count * op.time_s for op in folded)
+        names = ", ".join(dict.fromkeys(op.name for op in folded))
+        console.print(
+            Text(
+                f"Under {percent(LEAST_SHARE)} each: {names}, {duration(together)} together (--every-operation).",
+                style="dim",
+            )
+        )
+    if any(op.name == "clock_slowdown" for op in shown):
+        console.print(Text("clock_slowdown: what the arithmetic takes longer as the clock falls.", style="dim"))
+    note_dropped(console, dropped)
     console.print()
     print_calibrations(console, [(deployment.accelerator.name, deployment.calibration)])
 
@@ -257,7 +283,8 @@ def _summary(console: Console, deployment: roofsim.Deployment, cost: roofsim.Ste
     console.print(Text(repr(deployment), style="bold"))
     room = deployment.capacity("runtime")
     if not room.fits:
-        console.print(Text(f"Does not fit: {room.reason}. The time is that of a device that holds it.", style="red"))
+        why = f"Does not fit (as vLLM allocates): {room.reason}. The time is that of a device that holds it."
+        console.print(Text(why, style="red"))
     console.print()
     parts = [(name, getattr(cost, f"{name}_s")) for name in ("compute", "memory", "network", "overhead")]
     low, high = duration(cost.time_low_s), duration(cost.time_high_s)

@@ -1,12 +1,12 @@
 """`roofsim sweep`."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 import roofsim
@@ -14,7 +14,9 @@ from roofsim.cli import options as shared
 from roofsim.cli.display import Column, note_dropped, print_json, print_table, significant, stdout
 from roofsim.cli.table_file import check_path, is_parquet, write
 from roofsim.errors import SpecError
-from roofsim.sweep import COLUMNS, DEFAULT_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 AXES, ANSWER = "Axes: one value, a list 1,2,4 or a range start:stop:step (stop included)", "Answer"
 
@@ -55,6 +57,9 @@ def sweep(
     max_num_batched_tokens: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     max_num_seqs: Annotated[Names | None, typer.Option(rich_help_panel=AXES)] = None,
     price: Annotated[Names | None, typer.Option(help="name=USD per device-hour.")] = None,
+    price_kind: Annotated[
+        str, typer.Option(help="on-demand, reserved, cost-of-ownership, or auto: the one known for most devices.")
+    ] = "auto",
     top_k: Annotated[int | None, typer.Option(help="Keep the best rows by one column.", rich_help_panel=ANSWER)] = None,
     by: Annotated[
         str, typer.Option(help="The column of --top-k; each knows which direction is better.", rich_help_panel=ANSWER)
@@ -152,11 +157,11 @@ def sweep(
         axes["gpu_memory_utilization"] = shared.shares("gpu_memory_utilization", gpu_memory_utilization)
     names_of_models, names_of_devices = shared.words(models or []), shared.words(accelerators or [])
     priced = shared.prices(price) if price else None
-    space = roofsim.SweepSpace(names_of_models, names_of_devices, prices=priced, **axes)
+    space = roofsim.SweepSpace(names_of_models, names_of_devices, prices=priced, price_kind=price_kind, **axes)
     varying = _varying(axes, names_of_models, names_of_devices)
     filters = where or []
     if not given:
-        asked = shared.words(columns) if columns else list(DEFAULT_COLUMNS)
+        asked = shared.words(columns) if columns else list(roofsim.sweep.DEFAULT_COLUMNS)
         _full(space, list(dict.fromkeys([*varying, *asked])), filters, output, rows, num_threads, as_json)
         return
     if count_by or histogram:
@@ -175,7 +180,7 @@ def sweep(
                 names = shared.words(count_by or [])
                 groups_found = space.counts(names, where=filters, progress=tick, num_threads=num_threads).to_dicts()
                 names = [*names, "count"]
-        _reduced(space, groups_found, names, output, rows, as_json, unit="groups")
+        _reduced(space, groups_found, names, output, rows, as_json, where=filters, unit="groups")
         return
     with _progress(space) as tick:
         found: roofsim.TopK | roofsim.Front | roofsim.Groups
@@ -192,7 +197,17 @@ def sweep(
             objectives = shared.words(pareto or [])
             found = space.pareto(objectives, where=where or (), progress=tick, num_threads=num_threads)
             results = objectives
-    _reduced(space, found.to_dicts(), [*varying, *results], output, rows, as_json, results, unranked=found.report)
+    _reduced(
+        space,
+        found.to_dicts(),
+        [*varying, *results],
+        output,
+        rows,
+        as_json,
+        results,
+        where=filters,
+        unranked=found.report,
+    )
 
 
 def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[str]:
@@ -202,7 +217,7 @@ def _varying(axes: dict[str, Any], models: Names, accelerators: Names) -> list[s
         "accelerator": len(accelerators),
         **{name: len(axis) for name, axis in axes.items()},
     }
-    return [name for name in COLUMNS if lengths.get(name, 1) > 1]
+    return [name for name in roofsim.sweep.COLUMNS if lengths.get(name, 1) > 1]
 
 
 @contextmanager
@@ -212,6 +227,8 @@ def _progress(space: roofsim.SweepSpace) -> Iterator[Callable[[int, int], None] 
     if not console.is_terminal:
         yield None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     shape = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*shape, console=console, transient=True) as bar:
         task = bar.add_task("", total=space.num_configurations)
@@ -243,7 +260,7 @@ def _full(
         _written(output, found.num_rows)
         return
     if as_json:
-        print_json({"num_configurations": space.num_configurations, "columns": {n: found[n].tolist() for n in found}})
+        print_json({**_answer(space), "columns": {n: found[n].tolist() for n in found}})
         return
     console, shown = stdout(), min(rows, found.num_rows)
     heads = [found[name][:shown].tolist() for name in names]
@@ -251,6 +268,7 @@ def _full(
     if shown < found.num_rows:
         left = f"{found.num_rows - shown:,} more rows (--rows, --output file.csv, .npz or .parquet, --top-k, --pareto)."
         console.print(Text(left, style="dim"))
+    _say_what_differs(console, space, names, where)
 
 
 def histogram_rows(found: roofsim.Histogram) -> list[dict[str, Any]]:
@@ -272,6 +290,8 @@ def _reduced(
     rows: int,
     as_json: bool,
     results: Names | None = None,
+    *,
+    where: Names,
     unit: str = "rows",
     unranked: roofsim.SearchReport | None = None,
 ) -> None:
@@ -283,7 +303,7 @@ def _reduced(
         if why:
             Console(stderr=True, highlight=False).print(Text(why))
     elif as_json:
-        answer: dict[str, Any] = {"num_configurations": space.num_configurations, "rows": found}
+        answer: dict[str, Any] = {**_answer(space), "rows": found}
         if unranked is not None:
             answer |= {"num_unranked": left_out, "unranked": unranked.unranked}
         print_json(answer)
@@ -303,12 +323,37 @@ def _reduced(
         console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
         if why:
             console.print(Text(why))
+        _say_what_differs(console, space, names, where)
+
+
+def _answer(space: roofsim.SweepSpace) -> dict[str, Any]:
+    """Start an answer in JSON."""
+    return {
+        "num_configurations": space.num_configurations,
+        "price_kind": space.price_kind,
+        "notes": space.notes,
+    }
+
+
+def _say_what_differs(console: Console, space: roofsim.SweepSpace, names: Names, where: Names) -> None:
+    """Say which prices and which rules of memory were taken, and what sets the accelerators apart beside themselves."""
+    if any(name.startswith("usd_") for name in names):
+        console.print(Text(f"Prices that you did not give are {space.price_kind}.", style="dim"))
+    mode = space[0]["capacity_mode"]
+    judged = {"fits", "max_sequences"}.intersection([*names, *(word for text in where for word in text.split())])
+    if judged and mode == "ideal":
+        text = "fits is judged in closed form; --capacity-mode runtime judges it as vLLM allocates."
+        console.print(Text(text, style="dim"))
+    for note in space.notes:
+        console.print(Text(note, style="yellow"))
 
 
 def _print(console: Console, names: Names, rows: list[list[Any]], results: Names | None = None) -> None:
     if results is None:
         # Axes and the first result must stay; of the other results the last leaves first.
-        first = next((at for at, name in enumerate(names) if COLUMNS.get(name, ("", ""))[1] != "Axis."), 0)
+        first = next(
+            (at for at, name in enumerate(names) if roofsim.sweep.COLUMNS.get(name, ("", ""))[1] != "Axis."), 0
+        )
         ranks = [max(0, at - first) for at in range(len(names))]
     else:
         # What was asked for must stay; of the axes the last leaves first.
@@ -352,7 +397,9 @@ def _written(output: str, num_rows: int, earlier: str = "") -> None:
 
 def _list_columns(as_json: bool) -> None:
     if as_json:
-        print_json([{"name": name, "better": better, "doc": doc} for name, (better, doc) in COLUMNS.items()])
+        print_json(
+            [{"name": name, "better": better, "doc": doc} for name, (better, doc) in roofsim.sweep.COLUMNS.items()]
+        )
         return
-    rows = [[name, better, doc] for name, (better, doc) in COLUMNS.items()]
+    rows = [[name, better, doc] for name, (better, doc) in roofsim.sweep.COLUMNS.items()]
     print_table(stdout(), [Column("column"), Column("better"), Column("meaning", folds=True)], rows)

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from roofsim.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
 CHUNK_ROWS = 65_536
 
@@ -48,6 +48,8 @@ def write(output: str, columns: Mapping[str, Sequence[Any] | np.ma.MaskedArray[A
     SpecError
         The file cannot be written.
     """
+    import numpy as np  # here, so that commands that write nothing start without it
+
     arrays = {name: np.ma.asarray(values) for name, values in columns.items()}
     path = Path(output).resolve()  # what a link names is replaced, not the link
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -62,6 +64,8 @@ def write(output: str, columns: Mapping[str, Sequence[Any] | np.ma.MaskedArray[A
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ma.MaskedArray[Any, Any]]) -> None:
+    import numpy as np
+
     plain: dict[str, Any] = {name: array.data for name, array in arrays.items()}
     plain |= {f"{name}.null": array.mask for name, array in arrays.items() if np.any(array.mask)}
     with path.open("wb") as file:

@@ -31,7 +31,7 @@ pub struct DeploymentSpec {
 }
 
 /// A checked and compiled deployment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Deployment {
     /// The model in the formats it is served in.
     pub model: Arc<Model>,

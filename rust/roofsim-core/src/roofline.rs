@@ -78,6 +78,77 @@ pub struct OpCost {
 }
 
 impl OpCost {
+    /// Numbers in a cost.
+    pub const NUM_FIELDS: usize = 13;
+
+    /// All numbers, in the order of the fields: what a copy elsewhere is made of.
+    pub const fn to_array(&self) -> [f64; Self::NUM_FIELDS] {
+        let Self {
+            time_s,
+            time_low_s,
+            time_high_s,
+            ideal_s,
+            compute_s,
+            memory_s,
+            network_s,
+            overhead_s,
+            flops,
+            bytes,
+            below_squares,
+            above_squares,
+            peak_compute_s,
+        } = *self;
+        [
+            time_s,
+            time_low_s,
+            time_high_s,
+            ideal_s,
+            compute_s,
+            memory_s,
+            network_s,
+            overhead_s,
+            flops,
+            bytes,
+            below_squares,
+            above_squares,
+            peak_compute_s,
+        ]
+    }
+
+    /// The cost that [`Self::to_array`] took apart.
+    pub const fn from_array(numbers: [f64; Self::NUM_FIELDS]) -> Self {
+        let [
+            time_s,
+            time_low_s,
+            time_high_s,
+            ideal_s,
+            compute_s,
+            memory_s,
+            network_s,
+            overhead_s,
+            flops,
+            bytes,
+            below_squares,
+            above_squares,
+            peak_compute_s,
+        ] = numbers;
+        Self {
+            time_s,
+            time_low_s,
+            time_high_s,
+            ideal_s,
+            compute_s,
+            memory_s,
+            network_s,
+            overhead_s,
+            flops,
+            bytes,
+            below_squares,
+            above_squares,
+            peak_compute_s,
+        }
+    }
+
     /// What bounds it.
     pub fn bound(&self) -> Bound {
         Bound::of(self.compute_s, self.memory_s, self.network_s, self.overhead_s)

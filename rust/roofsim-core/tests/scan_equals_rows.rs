@@ -7,7 +7,7 @@ mod common;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use roofsim_core::calibration::Calibration;
+use roofsim_core::calibration::{Calibration, CalibrationChoice};
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
 use roofsim_core::hardware::Accelerator;
@@ -48,7 +48,7 @@ fn space(name: &str, random: &mut Random, query_tokens: u64) -> Space {
         expert_parallel_size: vec![1],
         weight_dtype: vec![None],
         kv_cache_dtype: vec![None],
-        calibration: vec![None, Some(Arc::new(Calibration::ideal()))],
+        calibration: vec![CalibrationChoice::Calibrated, CalibrationChoice::Fixed(Arc::new(Calibration::ideal()))],
         engine: vec![Engine::Ideal],
         capacity_mode: vec![CapacityMode::Ideal],
         gpu_memory_utilization: vec![0.9],

@@ -6,7 +6,7 @@ mod common;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use roofsim_core::calibration::Calibration;
+use roofsim_core::calibration::{Calibration, CalibrationChoice};
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
 use roofsim_core::format::{KvFormat, WeightFormat};
@@ -61,7 +61,9 @@ fn space(random: &mut Random) -> Space {
         expert_parallel_size: vec![1],
         weight_dtype: vec![random.pick(&[None, Some(WeightFormat::Fp8)])],
         kv_cache_dtype: vec![None, Some(KvFormat::Fp8)],
-        calibration: vec![random.pick(&[None, Some(Arc::new(Calibration::ideal()))])],
+        calibration: vec![
+            random.pick(&[CalibrationChoice::Calibrated, CalibrationChoice::Fixed(Arc::new(Calibration::ideal()))]),
+        ],
         engine: vec![random.pick(&Engine::ALL)],
         capacity_mode: vec![random.pick(&[CapacityMode::Ideal, CapacityMode::Runtime])],
         gpu_memory_utilization: vec![0.9],
@@ -205,7 +207,7 @@ fn large() -> Space {
         expert_parallel_size: vec![1],
         weight_dtype: vec![None, Some(WeightFormat::Fp8)],
         kv_cache_dtype: vec![None, Some(KvFormat::Fp8)],
-        calibration: vec![None],
+        calibration: vec![CalibrationChoice::Calibrated],
         engine: vec![Engine::Vllm],
         capacity_mode: vec![CapacityMode::Runtime],
         gpu_memory_utilization: vec![0.9],

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use roofsim_core::calibration::Calibration;
+use roofsim_core::calibration::{Calibration, CalibrationChoice};
 use roofsim_core::capacity::{Capacity, CapacityMode};
 use roofsim_core::engine::Engine;
 use roofsim_core::format::{KvFormat, WeightFormat};
@@ -79,7 +79,7 @@ fn space(models: Vec<Arc<Model>>, random: &mut Random, batches: usize, contexts:
         expert_parallel_size: vec![1],
         weight_dtype: vec![None, Some(WeightFormat::Fp8)],
         kv_cache_dtype: vec![None, Some(KvFormat::Fp8)],
-        calibration: vec![None, Some(Arc::new(Calibration::ideal()))],
+        calibration: vec![CalibrationChoice::Calibrated, CalibrationChoice::Fixed(Arc::new(Calibration::ideal()))],
         engine: vec![Engine::Ideal, Engine::Vllm],
         capacity_mode: vec![CapacityMode::Runtime],
         gpu_memory_utilization: vec![0.9],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use roofsim_core::calibration::{Calibration, Constant};
+use roofsim_core::calibration::{Calibration, CalibrationChoice, Constant, kernel_libraries};
 use roofsim_core::hardware::Accelerator;
 
 use crate::arguments::Word;
@@ -38,6 +38,19 @@ impl PyCalibration {
     #[staticmethod]
     fn assumed() -> Self {
         Self { inner: Arc::new(Calibration::assumed()) }
+    }
+
+    /// Names of the kernel libraries in the box. As a calibration such a word means that library's kernels on each device:
+    /// its own, those of its family, or where only other libraries were measured its default, which says so.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> rs.Calibration.kernel_libraries()
+    /// ['torch', 'vllm', 'tensorrt-llm', 'sglang']
+    #[staticmethod]
+    fn kernel_libraries() -> Vec<&'static str> {
+        kernel_libraries()
     }
 
     /// Read a calibration in the box by name, a .json file, or a mapping.
@@ -151,7 +164,8 @@ impl PyCalibration {
         Ok(Some(row))
     }
 
-    /// Where the constants come from: `basis` (`ideal`, `assumed`, `measured` or `borrowed`), `device` that was measured,
+    /// Where the constants come from: `basis` (`ideal`, `assumed`, `measured` by this tool, `published` by others, or
+    /// `borrowed`), `device` that was measured,
     /// `software`, `date`, `num_points`, `note`, and `errors`: by class and operand type, in percent of measured time.
     #[getter]
     fn provenance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -191,21 +205,27 @@ impl PyCalibration {
     }
 }
 
-/// `None`, a name, a path, a mapping or a calibration; `None` and `"calibrated"` mean the device's default, `"sustained"`
-/// the same under unbroken load.
+/// `None`, a word, a name, a path, a mapping or a calibration. Words mean another calibration on each device: `"calibrated"`
+/// its default, `"sustained"` the same under unbroken load, a kernel library that library's. `None` is left to the caller.
 pub(crate) fn choose(
     py: Python<'_>,
     source: Option<&Bound<'_, PyAny>>,
     accelerator: &Accelerator,
 ) -> PyResult<Option<Arc<Calibration>>> {
     let Some(source) = source.filter(|s| !s.is_none()) else { return Ok(None) };
+    match source.extract::<String>().ok().and_then(|word| CalibrationChoice::parse(&word)) {
+        Some(word) => Ok(Some(word.on(accelerator))),
+        None => read(py, source).map(Some),
+    }
+}
+
+/// A name, a path, a mapping or a calibration: what means the same on every device.
+pub(crate) fn read(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Arc<Calibration>> {
     if let Ok(own) = source.extract::<PyCalibration>() {
-        return Ok(Some(own.inner));
+        return Ok(own.inner);
     }
     match source.extract::<String>().as_deref() {
-        Ok("ideal") => Ok(Some(Arc::new(Calibration::ideal()))),
-        Ok("calibrated") => Ok(Some(Arc::new(Calibration::default_for(accelerator)))),
-        Ok("sustained") => Ok(Some(Arc::new(Calibration::default_for(accelerator).sustained()))),
-        _ => Ok(Some(PyCalibration::load(&py.get_type::<PyCalibration>(), py, source)?.inner)),
+        Ok("ideal") => Ok(Arc::new(Calibration::ideal())),
+        _ => Ok(PyCalibration::load(&py.get_type::<PyCalibration>(), py, source)?.inner),
     }
 }

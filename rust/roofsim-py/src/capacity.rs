@@ -1,9 +1,12 @@
 //! `roofsim.Capacity`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use pyo3::prelude::*;
-use roofsim_core::capacity::Capacity;
+use roofsim_core::capacity::{Capacity, CapacityLimits};
 
 use crate::arguments::count;
+use crate::deployment::PyDeployment;
 
 /// What fits on the fullest rank: made by `Deployment.capacity`. All sizes in bytes, exact.
 ///
@@ -18,7 +21,12 @@ use crate::arguments::count;
 #[pyclass(name = "Capacity", module = "roofsim", frozen)]
 pub(crate) struct PyCapacity {
     pub(crate) inner: Capacity,
+    pub(crate) owner: Py<PyDeployment>,
+    pub(crate) limits: CapacityLimits,
 }
+
+/// Arguments of `Deployment.capacity`.
+type Arguments = (&'static str, f64, u64, u64, u64);
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident: $type:ty),*) => {
@@ -90,3 +98,24 @@ fields!(
     /// Whether weights, activations and engine leave room for one sequence of one token.
     fits: bool
 );
+
+#[pymethods]
+impl PyCapacity {
+    fn __eq__(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.inner.weight_bytes, self.inner.kv_cache_bytes, self.inner.num_blocks).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// In another process the same deployment is asked again.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Arguments)> {
+        let l = &self.limits;
+        let arguments =
+            (l.mode.name(), l.gpu_memory_utilization, l.block_size, l.max_num_batched_tokens, l.max_num_seqs);
+        Ok((self.owner.bind(py).getattr("capacity")?, arguments))
+    }
+}

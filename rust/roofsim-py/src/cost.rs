@@ -1,12 +1,21 @@
 //! `roofsim.OpCost` and `roofsim.StepCost`.
 
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use roofsim_core::deployment::Deployment;
 use roofsim_core::roofline::OpCost;
+use roofsim_core::step::OpRow;
 use roofsim_core::workload::Batch;
+
+use crate::deployment::PyDeployment;
+
+/// What an operation's cost is made of: name, count, the numbers, seconds per byte.
+type OpParts = (String, u64, Vec<f64>, f64);
+/// Runs of (requests, query_tokens, context_tokens).
+type Runs = Vec<(u64, u64, u64)>;
 
 macro_rules! cost_getters {
     ($class:ty { $($extra:item)* }) => {
@@ -70,7 +79,7 @@ macro_rules! cost_getters {
 /// OpCost(gemm x1: 1111.741 us, compute-bound, 1.0995e12 FLOPs, 4.0265e8 bytes)
 #[pyclass(name = "OpCost", module = "roofsim", frozen)]
 pub(crate) struct PyOpCost {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) count: u64,
     pub(crate) cost: OpCost,
     pub(crate) seconds_per_byte: f64,
@@ -79,10 +88,33 @@ pub(crate) struct PyOpCost {
 cost_getters!(PyOpCost {
     /// Operation, as engines name it.
     #[getter]
-    fn name(&self) -> &'static str { self.name }
+    fn name(&self) -> &str { &self.name }
     /// How often it runs in the step.
     #[getter]
     fn count(&self) -> u64 { self.count }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        (&self.name, self.count, self.cost) == (&other.name, other.count, other.cost)
+            && self.seconds_per_byte == other.seconds_per_byte
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.name, self.count, self.cost.time_s.to_bits()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, OpParts)> {
+        let parts = (self.name.to_string(), self.count, self.cost.to_array().to_vec(), self.seconds_per_byte);
+        Ok((py.get_type::<Self>().getattr("_rebuild")?, parts))
+    }
+
+    #[staticmethod]
+    #[pyo3(name = "_rebuild")]
+    fn rebuild(name: String, count: u64, numbers: [f64; OpCost::NUM_FIELDS], seconds_per_byte: f64) -> Self {
+        Self { name: Cow::Owned(name), count, cost: OpCost::from_array(numbers), seconds_per_byte }
+    }
+
     fn __repr__(&self) -> String {
         let cost = &self.cost;
         format!(
@@ -103,30 +135,45 @@ cost_getters!(PyOpCost {
 /// 'gate_up_proj'
 #[pyclass(name = "StepCost", module = "roofsim", frozen)]
 pub(crate) struct PyStepCost {
-    pub(crate) deployment: Arc<Deployment>,
-    pub(crate) batch: Batch,
-    pub(crate) cost: OpCost,
-    pub(crate) seconds_per_byte: f64,
+    owner: Py<PyDeployment>,
+    batch: Batch,
+    cost: OpCost,
+    seconds_per_byte: f64,
 }
 
-cost_getters!(PyStepCost {
-    /// One OpCost per distinct operation; `count` says how often it runs.
-    #[getter]
-    fn ops(&self) -> Vec<PyOpCost> {
-        let rows = self.deployment.step.table(&self.batch).into_iter();
-        rows.map(|row| PyOpCost {
-            name: row.name,
+impl PyStepCost {
+    fn rows(&self, table: Vec<OpRow>) -> Vec<PyOpCost> {
+        let row = |row: OpRow| PyOpCost {
+            name: Cow::Borrowed(row.name),
             count: row.count,
             cost: row.cost,
             seconds_per_byte: self.seconds_per_byte,
-        })
-        .collect()
+        };
+        table.into_iter().map(row).collect()
+    }
+
+    pub(crate) fn new(owner: &Bound<'_, PyDeployment>, batch: Batch) -> Self {
+        let step = &owner.get().inner.step;
+        Self { cost: step.cost(&batch), seconds_per_byte: step.seconds_per_byte, owner: owner.clone().unbind(), batch }
+    }
+}
+
+cost_getters!(PyStepCost {
+    /// One OpCost per distinct operation, in the order in which the step's time sums them; `count` says how often it runs.
+    #[getter]
+    fn ops(&self) -> Vec<PyOpCost> {
+        self.rows(self.owner.get().inner.step.table(&self.batch))
+    }
+    /// The same operations in the order of a forward pass.
+    #[getter]
+    fn forward_pass(&self) -> Vec<PyOpCost> {
+        self.rows(self.owner.get().inner.step.forward_pass(&self.batch))
     }
     /// Energy of the step over all devices, joules; None where nobody measured the device's power.
     ///
     /// E = idle t + compute F/P + memory bytes/W per device, with the powers of `Calibration.power`. Leaves out links and the host.
     #[getter]
-    fn energy_j(&self) -> Option<f64> { self.deployment.energy_j(&self.cost) }
+    fn energy_j(&self) -> Option<f64> { self.owner.get().inner.energy_j(&self.cost) }
     /// Shapes of the kernels behind `ops`, one dict each: `name`, `count`, `family` ("gemm", "grouped_gemm",
     /// "attention", "elementwise"), formats and sizes by name. Communication and latent attention have none.
     #[getter]
@@ -147,11 +194,28 @@ cost_getters!(PyStepCost {
             }
             Ok(dict)
         };
-        self.deployment.step.shapes(&self.batch).into_iter().map(to_dict).collect()
+        self.owner.get().inner.step.shapes(&self.batch).into_iter().map(to_dict).collect()
     }
+    fn __eq__(&self, other: &Self) -> bool {
+        let (mine, theirs) = (&self.owner.get().inner, &other.owner.get().inner);
+        self.cost == other.cost && self.batch == other.batch && (Arc::ptr_eq(mine, theirs) || **mine == **theirs)
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.cost.time_s.to_bits(), self.batch.rows()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// In another process the same deployment is asked again.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Runs,))> {
+        let runs = self.batch.runs().iter().map(|(n, request)| (*n, request.query_tokens, request.context_tokens));
+        Ok((self.owner.bind(py).getattr("_step_of_runs")?, (runs.collect(),)))
+    }
+
     /// Name of the calibration behind the numbers.
     #[getter]
-    fn calibration(&self) -> &str { &self.deployment.calibration.name }
+    fn calibration(&self) -> &str { &self.owner.get().inner.calibration.name }
     fn __repr__(&self) -> String {
         let cost = &self.cost;
         format!(

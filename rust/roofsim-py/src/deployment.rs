@@ -1,5 +1,6 @@
 //! `roofsim.Deployment`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -30,7 +31,7 @@ use crate::model::PyModel;
 /// weight_dtype, kv_cache_dtype : str, optional
 ///     Storage of projections and experts, and of the KV cache; None or `auto` is as published.
 /// calibration : str, path, mapping or Calibration, optional
-///     `ideal`, `calibrated`, a name or file; None inherits the accelerator's.
+///     `ideal`, `calibrated`, `sustained`, a kernel library (`vllm`), a name or file; None inherits the accelerator's.
 /// engine : str
 ///     Whose runtime rules hold: `ideal` or `vllm`.
 ///
@@ -208,7 +209,7 @@ impl PyDeployment {
     /// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
     /// >>> dep.step([(1, 4096)] * 32).bound, dep.step([(1, 4096)] * 32 + [(512, 512)]).bound
     /// ('memory', 'compute')
-    fn step(&self, requests: &Bound<'_, PyAny>) -> PyResult<PyStepCost> {
+    fn step(slf: &Bound<'_, Self>, requests: &Bound<'_, PyAny>) -> PyResult<PyStepCost> {
         const RULE: &str = "must be a sequence of (query_tokens, context_tokens) pairs of whole numbers";
         let mut batch = Batch::default();
         for pair in requests.try_iter().map_err(|_| spec("requests", shown(requests), RULE))? {
@@ -221,7 +222,17 @@ impl PyDeployment {
         if batch.requests() == 0 {
             return Err(spec("requests", "[]", "must hold at least one (query_tokens, context_tokens) pair"));
         }
-        Ok(self.cost(batch))
+        Ok(PyStepCost::new(slf, batch))
+    }
+
+    /// A step's cost in another process: runs of (requests, query_tokens, context_tokens).
+    #[pyo3(name = "_step_of_runs")]
+    fn step_of_runs(slf: &Bound<'_, Self>, runs: Vec<(u64, u64, u64)>) -> PyResult<PyStepCost> {
+        let mut batch = Batch::default();
+        for (count, query, context) in runs {
+            batch.push(count, Request::new(query, context).python()?).python()?;
+        }
+        Ok(PyStepCost::new(slf, batch))
     }
 
     /// Cost of one decode step: every sequence adds one token to a context that counts it. Equals `step([(1, S)] * B)`.
@@ -259,9 +270,13 @@ impl PyDeployment {
     /// >>> round(1e3 * step.time_s, 1), step.bound
     /// (14.1, 'memory')
     #[pyo3(signature = (*, batch_size, context_tokens))]
-    fn decode(&self, batch_size: &Bound<'_, PyAny>, context_tokens: &Bound<'_, PyAny>) -> PyResult<PyStepCost> {
+    fn decode(
+        slf: &Bound<'_, Self>,
+        batch_size: &Bound<'_, PyAny>,
+        context_tokens: &Bound<'_, PyAny>,
+    ) -> PyResult<PyStepCost> {
         let request = Request::new(1, count("context_tokens", context_tokens)?).python()?;
-        Ok(self.cost(Batch::uniform(count("batch_size", batch_size)?, request).python()?))
+        Ok(PyStepCost::new(slf, Batch::uniform(count("batch_size", batch_size)?, request).python()?))
     }
 
     /// Cost of one prefill step of whole prompts. Equals `step([(prompt - cached, prompt)] * B)`.
@@ -298,7 +313,7 @@ impl PyDeployment {
     /// 'compute'
     #[pyo3(signature = (*, prompt_tokens, batch_size = None, cached_tokens = None))]
     fn prefill(
-        &self,
+        slf: &Bound<'_, Self>,
         prompt_tokens: &Bound<'_, PyAny>,
         batch_size: Option<&Bound<'_, PyAny>>,
         cached_tokens: Option<&Bound<'_, PyAny>>,
@@ -313,7 +328,7 @@ impl PyDeployment {
             return Err(spec("cached_tokens", cached, &rule));
         }
         let request = Request::new(prompt - cached, prompt).python()?;
-        Ok(self.cost(Batch::uniform(count_or("batch_size", batch_size, 1)?, request).python()?))
+        Ok(PyStepCost::new(slf, Batch::uniform(count_or("batch_size", batch_size, 1)?, request).python()?))
     }
 
     /// How many sequences fit, on the fullest rank of one replica.
@@ -359,7 +374,7 @@ impl PyDeployment {
            text_signature = "($self, mode='ideal', gpu_memory_utilization=None, block_size=None, \
                              max_num_batched_tokens=None, max_num_seqs=None)")]
     fn capacity(
-        &self,
+        slf: &Bound<'_, Self>,
         mode: Word,
         gpu_memory_utilization: Option<&Bound<'_, PyAny>>,
         block_size: Option<&Bound<'_, PyAny>>,
@@ -379,7 +394,18 @@ impl PyDeployment {
             )?,
             max_num_seqs: count_or("max_num_seqs", max_num_seqs, usual.max_num_seqs)?,
         };
-        Ok(PyCapacity { inner: Capacity::of(&self.inner, &limits).python()? })
+        let inner = Capacity::of(&slf.get().inner, &limits).python()?;
+        Ok(PyCapacity { inner, owner: slf.clone().unbind(), limits })
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        *self.inner == *other.inner
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.inner.model.name, &self.inner.accelerator.name, self.inner.layout.num_devices()).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn __repr__(&self) -> String {
@@ -395,16 +421,5 @@ impl PyDeployment {
             l.expert,
             d.calibration.name
         )
-    }
-}
-
-impl PyDeployment {
-    fn cost(&self, batch: Batch) -> PyStepCost {
-        PyStepCost {
-            cost: self.inner.step.cost(&batch),
-            seconds_per_byte: self.inner.step.seconds_per_byte,
-            deployment: Arc::clone(&self.inner),
-            batch,
-        }
     }
 }

@@ -7,6 +7,7 @@ use roofsim_core::ops::moe::GroupedShape;
 use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::Request;
+use std::borrow::Cow;
 
 use crate::accelerator::PyAccelerator;
 use crate::arguments::{Word, compute_dtype, count, count_or, number};
@@ -383,6 +384,6 @@ impl PyAccelerator {
     }
 
     fn cost(&self, name: &'static str, cost: OpCost) -> PyOpCost {
-        PyOpCost { name, count: 1, cost, seconds_per_byte: self.machine().seconds_per_byte }
+        PyOpCost { name: Cow::Borrowed(name), count: 1, cost, seconds_per_byte: self.machine().seconds_per_byte }
     }
 }

@@ -64,7 +64,24 @@ pub(crate) fn plan<'py>(
         offers,
     };
     let plan = py.detach(|| request.solve()).python()?;
-    to_dict(py, &plan)
+    let answer = to_dict(py, &plan)?;
+    let behind = request.offers.iter().filter_map(|offer| offer_dict(py, offer).transpose());
+    answer.set_item("offers", PyList::new(py, behind.collect::<PyResult<Vec<_>>>()?)?)?;
+    Ok(answer)
+}
+
+/// The device, its calibration and its price.
+fn offer_dict<'py>(py: Python<'py>, offer: &Offer) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let Some(calibration) = &offer.calibration else { return Ok(None) };
+    let row = PyDict::new(py);
+    row.set_item("accelerator", &offer.accelerator.name)?;
+    row.set_item("calibration", &calibration.name)?;
+    row.set_item("kernel_library", &calibration.kernel_library)?;
+    row.set_item("basis", &calibration.provenance.basis)?;
+    row.set_item("note", &calibration.provenance.note)?;
+    row.set_item("usd_per_hour", offer.usd_per_hour)?;
+    row.set_item("price_kind", &offer.price_kind)?;
+    Ok(Some(row))
 }
 
 fn to_dict<'py>(py: Python<'py>, plan: &Plan) -> PyResult<Bound<'py, PyDict>> {
@@ -73,6 +90,7 @@ fn to_dict<'py>(py: Python<'py>, plan: &Plan) -> PyResult<Bound<'py, PyDict>> {
     let misses = plan.misses.iter().map(|m| miss_dict(py, m)).collect::<PyResult<Vec<_>>>()?;
     out.set_item("options", PyList::new(py, options)?)?;
     out.set_item("misses", PyList::new(py, misses)?)?;
+    out.set_item("notes", &plan.notes)?;
     Ok(out)
 }
 
@@ -87,6 +105,7 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     row.set_item("weight_dtype", o.weight_format.map_or("auto", |f| f.name()))?;
     row.set_item("kv_cache_dtype", o.kv_format.name())?;
     row.set_item("batch_size", o.batch_size)?;
+    row.set_item("sequences", o.sequences)?;
     row.set_item("max_sequences", o.max_sequences)?;
     row.set_item("ttft_s", o.steady.ttft_s)?;
     row.set_item("tpot_s", o.steady.tpot_s)?;
@@ -100,7 +119,7 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     row.set_item("tokens_per_s_per_gpu", o.tokens_per_s_per_gpu)?;
     row.set_item("tokens_per_s_per_user", 1.0 / o.steady.tpot_s)?;
     row.set_item("usd_per_mtok", o.usd_per_mtok)?;
-    row.set_item("price_kind", &o.price_kind)?;
+    row.set_item("price_kind", if o.usd_per_mtok.is_some() { o.price_kind.as_str() } else { "unknown" })?;
     row.set_item("bound", o.bound.name())?;
     row.set_item("limit", o.limit.name())?;
     row.set_item("weight_bytes", o.capacity.weight_bytes)?;
@@ -108,6 +127,7 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     row.set_item("decode_step", step_dict(py, &o.steady.decode)?)?;
     row.set_item("mixed_step", step_dict(py, &o.steady.mixed)?)?;
     row.set_item("calibration", &o.calibration)?;
+    row.set_item("no_better_than", o.no_better_than)?;
     row.set_item("why_not_first", &o.why_not_first)?;
     Ok(row)
 }

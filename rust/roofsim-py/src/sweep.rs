@@ -6,13 +6,14 @@ use std::sync::Arc;
 use numpy::{Element, PyArray1, PyArrayMethods, PyReadwriteArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyRange, PyRangeMethods};
+use roofsim_core::calibration::CalibrationChoice;
 use roofsim_core::capacity::CapacityMode;
 use roofsim_core::engine::Engine;
 use roofsim_core::sweep::{Axis, Column, ColumnKind, Filter, Isa, Output, Runner, Space, parse_filters};
 
 use crate::accelerator::PyAccelerator;
 use crate::arguments::{count, each, kv_format, number, shown, text, weight_format};
-use crate::calibration::choose;
+use crate::calibration::read;
 use crate::error::{IntoPython, spec, to_python};
 use crate::model::PyModel;
 use crate::ranked::{Ranked, points, ranked};
@@ -226,6 +227,11 @@ impl PySpace {
         s.categorical_lengths().into_iter().chain(numeric).collect()
     }
 
+    /// One sentence where a calibration prices these devices on kernels of different libraries.
+    fn mixed_libraries(&self) -> Option<String> {
+        self.inner.mixed_libraries()
+    }
+
     /// The configuration of one row as a dict of positions and numbers.
     fn configuration<'py>(&self, py: Python<'py>, row: u128) -> PyResult<Bound<'py, PyDict>> {
         let c = self.inner.configuration(row).python()?;
@@ -347,12 +353,13 @@ fn single_or_each<'py>(value: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyA
 }
 
 /// Without a calibration axis every device keeps the calibration it came with; these differ only where the user
-/// changed one, and a device with a changed calibration brings it along as the whole axis.
+/// changed one, and a device with a changed calibration brings it along as the whole axis. Words stay words: they mean
+/// another calibration on each device.
 fn calibrations(
     py: Python<'_>,
     axes: &Bound<'_, PyDict>,
     devices: &[PyAccelerator],
-) -> PyResult<Vec<Option<Arc<roofsim_core::calibration::Calibration>>>> {
+) -> PyResult<Vec<CalibrationChoice>> {
     let axis = axis(axes, "calibration")?;
     let listed = single_or_each(&axis)?;
     let changed = |d: &&PyAccelerator| *d.calibration != roofsim_core::calibration::Calibration::default_for(&d.inner);
@@ -361,24 +368,19 @@ fn calibrations(
         let name = value.extract::<String>().ok();
         if value.is_none() {
             match devices.iter().find(changed) {
-                None => chosen.push(None),
+                None => chosen.push(CalibrationChoice::Calibrated),
                 Some(device) if devices.iter().all(|d| d.calibration == device.calibration) => {
-                    chosen.push(Some(Arc::clone(&device.calibration)));
+                    chosen.push(CalibrationChoice::Fixed(Arc::clone(&device.calibration)));
                 }
                 Some(device) => {
                     let rule = "accelerators with different calibrations need the calibration axis spelled out";
                     return Err(spec("calibration", &device.calibration.name, rule));
                 }
             }
-        } else if name.as_deref() == Some("calibrated") {
-            chosen.push(None);
-        } else if name.as_deref() == Some("sustained") && devices.len() > 1 {
-            let rule = "is each device's own: with several accelerators list Accelerator(...).calibration.sustained()";
-            return Err(spec("calibration", "sustained", rule));
+        } else if let Some(word) = name.as_deref().and_then(CalibrationChoice::parse) {
+            chosen.push(word);
         } else {
-            let device =
-                devices.first().ok_or_else(|| spec("accelerators", "[]", "an axis needs at least one value"))?;
-            chosen.push(choose(py, Some(value), &device.inner)?);
+            chosen.push(CalibrationChoice::Fixed(read(py, value)?));
         }
     }
     Ok(chosen)

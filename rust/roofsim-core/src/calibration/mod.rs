@@ -1,6 +1,7 @@
 //! Calibrations: which law with which constants stands for a device, a kernel library and a dtype.
 
 mod builtin;
+mod choice;
 mod interval;
 mod law;
 mod parameters;
@@ -10,6 +11,7 @@ mod spec;
 
 use std::collections::BTreeMap;
 
+pub use choice::{CalibrationChoice, kernel_libraries, mixed_libraries};
 use serde::{Deserialize, Serialize};
 
 pub use interval::{Bar, Interval, Intervals, Joint, MeasuredRange, OpSizes, Width};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// `ideal`, `assumed`, `measured` or `borrowed`.
+    /// `ideal`, `assumed`, `measured` (by this tool), `published` (fitted to tables that others published) or `borrowed`.
     pub basis: String,
     /// Catalogue name of the device that was measured; empty for `ideal` and `assumed`.
     pub device: String,

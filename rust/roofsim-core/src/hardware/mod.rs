@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::format::ComputeDType;
 pub use route::{Level, Reach, Route};
-use spec::PRICE_KINDS;
+pub use spec::PRICE_KINDS;
 pub use topology::{MAX_AXES, Topology, Torus};
 
 /// The family of a device whose spec names none: it borrows no device's calibration.

@@ -40,7 +40,7 @@ const PRICE_FIELDS: [&str; 5] = ["usd_per_hour", "kind", "provider", "source", "
 const SOURCE_FIELDS: [&str; 2] = ["source", "date"];
 
 /// The kinds of price, which must never be compared with each other unnamed.
-pub(super) const PRICE_KINDS: [&str; 3] = ["on-demand", "reserved", "cost-of-ownership"];
+pub const PRICE_KINDS: [&str; 3] = ["on-demand", "reserved", "cost-of-ownership"];
 
 /// The key under which `sources` holds the document that covers every field without an entry of its own.
 const EVERY_FIELD: &str = "*";

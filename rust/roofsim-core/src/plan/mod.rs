@@ -1,5 +1,6 @@
 //! Plans: which accelerators, layouts and formats serve a workload within its latencies, and at what price.
 
+mod notes;
 mod steady;
 
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub struct Offer {
     pub calibration: Option<Arc<Calibration>>,
     /// US dollars per device-hour; `None` is unknown.
     pub usd_per_hour: Option<f64>,
-    /// What kind of price that is.
+    /// What kind of price that is: the kind that was looked for, where none is known.
     pub price_kind: String,
 }
 
@@ -149,7 +150,7 @@ pub struct PlanOption {
     pub kv_format: KvFormat,
     /// Calibration in force.
     pub calibration: String,
-    /// Sequences per replica and microbatch.
+    /// Sequences per replica and microbatch: a pipeline has one microbatch in flight for each stage.
     pub batch_size: u64,
     /// The steady state at that batch.
     pub steady: Steady,
@@ -157,7 +158,9 @@ pub struct PlanOption {
     pub bound: Bound,
     /// What keeps the batch from growing.
     pub limit: Limit,
-    /// Sequences that memory would hold.
+    /// Sequences in flight in one replica: `batch_size` in each microbatch.
+    pub sequences: u64,
+    /// Sequences that the memory of one replica would hold, over all its microbatches.
     pub max_sequences: u64,
     /// Memory of the fullest rank.
     pub capacity: Capacity,
@@ -169,8 +172,25 @@ pub struct PlanOption {
     pub usd_per_mtok: Option<f64>,
     /// What kind of price.
     pub price_kind: String,
+    /// Position of an option of the same device and formats than which this one, on more devices, is no better in
+    /// anything: rate per device and both latencies, within [`INDISTINCT`].
+    pub no_better_than: Option<usize>,
     /// Why it does not rank first; empty for the winner.
     pub why_not_first: String,
+}
+
+impl PlanOption {
+    /// Whether this option takes more devices than another one and gains nothing by them.
+    fn wastes_devices_beside(&self, other: &Self) -> bool {
+        self.accelerator.name == other.accelerator.name
+            && self.weight_format == other.weight_format
+            && self.kv_format == other.kv_format
+            && self.calibration == other.calibration
+            && self.layout.num_devices() > other.layout.num_devices()
+            && self.steady.tpot_s >= (1.0 - INDISTINCT) * other.steady.tpot_s
+            && self.steady.ttft_s >= (1.0 - INDISTINCT) * other.steady.ttft_s
+            && self.tokens_per_s_per_gpu <= (1.0 + INDISTINCT) * other.tokens_per_s_per_gpu
+    }
 }
 
 /// One way that does not work.
@@ -204,6 +224,27 @@ impl Miss {
     }
 }
 
+impl Plan {
+    /// Says of each option whether another one does as well on fewer devices; that one itself stands.
+    fn find_wasted_devices(&mut self) {
+        let mut order: Vec<usize> = (0..self.options.len()).collect();
+        order.sort_by_key(|&at| self.options.get(at).map(|option| option.layout.num_devices()));
+        let mut standing: Vec<usize> = Vec::new();
+        for at in order {
+            let Some(option) = self.options.get(at) else { continue };
+            let beaten_by =
+                |&&other: &&usize| self.options.get(other).is_some_and(|other| option.wastes_devices_beside(other));
+            let found = standing.iter().filter(beaten_by).min().copied();
+            if found.is_none() {
+                standing.push(at);
+            }
+            if let Some(option) = self.options.get_mut(at) {
+                option.no_better_than = found;
+            }
+        }
+    }
+}
+
 /// Why no batch will do: the limit, the reason in words, the factor.
 type Refusal = (Limit, String, f64);
 
@@ -214,6 +255,8 @@ pub struct Plan {
     pub options: Vec<PlanOption>,
     /// What was tried in vain: ways that fit the memory, then ways that do not, each nearest miss first.
     pub misses: Vec<Miss>,
+    /// What sets the offers apart beside the devices: kernel libraries and kinds of price, one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl PlanRequest {
@@ -260,7 +303,8 @@ impl PlanRequest {
     pub fn solve(&self) -> Result<Plan> {
         self.check()?;
         let layouts = self.layouts();
-        let mut plan = Plan { options: Vec::new(), misses: Vec::new() };
+        let notes = notes::notes(&self.offers, self.engine);
+        let mut plan = Plan { options: Vec::new(), misses: Vec::new(), notes };
         for offer in &self.offers {
             for &layout in &layouts {
                 for &weight_format in &self.weight_formats {
@@ -292,6 +336,7 @@ impl PlanRequest {
         }
         // A factor of memory and a factor of time say nothing about each other: ways that fit come first.
         plan.misses.sort_by(|a, b| a.kind().cmp(&b.kind()).then(a.factor.total_cmp(&b.factor)));
+        plan.find_wasted_devices();
         if let Some((first, rest)) = plan.options.split_first_mut() {
             for option in rest {
                 option.why_not_first = self.objective.compare(first, option);
@@ -418,12 +463,14 @@ impl PlanRequest {
             bound: steady.decode.bound(),
             steady,
             limit,
+            sequences: batch_size * layout.pipeline,
             max_sequences: capacity.max_sequences(workload.input_tokens + workload.output_tokens),
             capacity,
             tokens_per_s,
             tokens_per_s_per_gpu: tokens_per_s / devices,
             usd_per_mtok: offer.usd_per_hour.map(|usd| 1e6 * (usd * devices / 3600.0) / tokens_per_s),
             price_kind: offer.price_kind.clone(),
+            no_better_than: None,
             why_not_first: String::new(),
         })
     }
@@ -453,7 +500,8 @@ impl Objective {
         let gap = match self {
             _ if self.key(option) < self.key(first) => "is less than 1% better and needs more devices".to_owned(),
             Self::UsdPerMtok => match (first.usd_per_mtok, option.usd_per_mtok) {
-                (_, None) => "its price is unknown".to_owned(),
+                (_, None) if option.price_kind.is_empty() => "its price is unknown".to_owned(),
+                (_, None) => format!("no {} price of it is known", option.price_kind),
                 (Some(best), Some(own)) if best > 0.0 => format!("costs {} more per token", percent(own / best)),
                 _ => "ties on price and needs more devices or comes later in the list".to_owned(),
             },

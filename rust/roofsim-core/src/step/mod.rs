@@ -4,6 +4,7 @@
 //! in the order of the operation list.
 
 mod compile;
+mod order;
 mod shapes;
 
 use crate::calibration::Joint;
@@ -150,7 +151,7 @@ impl CompiledStep {
         total.with_joint_interval(self.joint(decodes))
     }
 
-    /// The table behind [`Self::cost`].
+    /// The table behind [`Self::cost`], in the order in which that sums.
     pub fn table(&self, batch: &Batch) -> Vec<OpRow> {
         let rows = self.row_ops.iter().map(|entry| OpRow {
             name: entry.name,
@@ -163,5 +164,12 @@ impl CompiledStep {
             cost: entry.op.batch_cost(batch),
         });
         rows.chain(attention).collect()
+    }
+
+    /// The same table in the order of a forward pass: how a person reads it.
+    pub fn forward_pass(&self, batch: &Batch) -> Vec<OpRow> {
+        let mut table = self.table(batch);
+        table.sort_by_key(|row| order::place(row.name));
+        table
     }
 }

@@ -184,9 +184,7 @@ pub(super) fn names(space: &Space, column: Column) -> Vec<String> {
         Column::Accelerator => distinct(&space.accelerators, |a| a.name.clone()),
         Column::WeightDtype => with_auto(all(&WeightFormat::ALL, WeightFormat::name)),
         Column::KvCacheDtype => with_auto(all(&KvFormat::ALL, KvFormat::name)),
-        Column::Calibration => {
-            distinct(&space.calibration, |c| c.as_ref().map_or_else(|| "calibrated".to_owned(), |c| c.name.clone()))
-        }
+        Column::Calibration => distinct(&space.calibration, |choice| choice.name().to_owned()),
         Column::Engine => all(&Engine::ALL, Engine::name),
         Column::CapacityMode => all(&[CapacityMode::Ideal, CapacityMode::Runtime], CapacityMode::name),
         _ => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::calibration::Calibration;
+use crate::calibration::{CalibrationChoice, mixed_libraries};
 use crate::capacity::{CapacityLimits, CapacityMode};
 use crate::deployment::DeploymentSpec;
 use crate::engine::Engine;
@@ -99,8 +99,8 @@ pub struct Space {
     pub weight_dtype: Vec<Option<WeightFormat>>,
     /// KV formats; `None` is as published.
     pub kv_cache_dtype: Vec<Option<KvFormat>>,
-    /// Calibrations; `None` is the device's default.
-    pub calibration: Vec<Option<Arc<Calibration>>>,
+    /// Calibrations.
+    pub calibration: Vec<CalibrationChoice>,
     /// Engines.
     pub engine: Vec<Engine>,
     /// KV accounting.
@@ -270,6 +270,14 @@ impl Space {
         position
     }
 
+    /// One sentence where a calibration of this space prices its devices on kernels of different libraries.
+    pub fn mixed_libraries(&self) -> Option<String> {
+        self.calibration.iter().find_map(|choice| {
+            let own: Vec<_> = self.accelerators.iter().map(|device| choice.on(device)).collect();
+            mixed_libraries(self.accelerators.iter().map(AsRef::as_ref).zip(own.iter().map(AsRef::as_ref)))
+        })
+    }
+
     /// The deployment and limits of one combination.
     pub fn combination(&self, combination: u64) -> Result<(DeploymentSpec, CapacityLimits)> {
         let p = self.position(combination);
@@ -279,13 +287,15 @@ impl Space {
             pick(&self.data_parallel_size, p[4])?,
             pick(&self.expert_parallel_size, p[5])?,
         )?;
+        let accelerator = pick(&self.accelerators, p[1])?;
+        let calibration = pick(&self.calibration, p[8])?.on(&accelerator);
         let deployment = DeploymentSpec {
             model: pick(&self.models, p[0])?,
-            accelerator: pick(&self.accelerators, p[1])?,
+            accelerator,
             layout,
             weight_format: pick(&self.weight_dtype, p[6])?,
             kv_format: pick(&self.kv_cache_dtype, p[7])?,
-            calibration: pick(&self.calibration, p[8])?,
+            calibration: Some(calibration),
             engine: pick(&self.engine, p[9])?,
         };
         let limits = CapacityLimits {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::column::{Column, names};
 use super::part::{parts, rows_of};
 use super::space::Space;
-use crate::calibration::Calibration;
+use crate::calibration::CalibrationChoice;
 use crate::error::Result;
 
 /// Rows that have no value in a column that ranks, and whose it is: filters aside, rows that no engine would run among
@@ -45,8 +45,8 @@ impl Space {
                 for calibration in &space.calibration {
                     let no_power = powered
                         && match calibration {
-                            Some(own) => own.power.is_none(),
-                            None => Calibration::default_for(device).power.is_none(),
+                            CalibrationChoice::Fixed(own) => own.power.is_none(),
+                            word => word.on(device).power.is_none(),
                         };
                     if no_power {
                         without_power.extend(name.cloned());

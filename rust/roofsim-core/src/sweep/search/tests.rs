@@ -12,7 +12,7 @@ use super::super::space::{Axis, Space};
 use super::super::tables::Combination;
 use super::bounds::Prospect;
 use super::region::{Axes, BATCH, CONTEXT, QUERY, Region};
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, CalibrationChoice};
 use crate::capacity::CapacityMode;
 use crate::engine::Engine;
 use crate::hardware::Accelerator;
@@ -78,7 +78,7 @@ fn space(name: &str, random: &mut Random) -> Space {
         expert_parallel_size: vec![1],
         weight_dtype: vec![None],
         kv_cache_dtype: vec![None],
-        calibration: vec![None, Some(Arc::new(Calibration::ideal()))],
+        calibration: vec![CalibrationChoice::Calibrated, CalibrationChoice::Fixed(Arc::new(Calibration::ideal()))],
         engine: vec![Engine::Ideal, Engine::Vllm],
         capacity_mode: vec![if random.below(2) == 0 { CapacityMode::Ideal } else { CapacityMode::Runtime }],
         gpu_memory_utilization: vec![0.9],

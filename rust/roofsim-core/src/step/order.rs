@@ -1,0 +1,55 @@
+//! The order in which a forward pass runs its operations: how tables of a step read. Sums have an order of their own.
+
+/// Names of operations as a forward pass comes to them; layers of several kinds fall together by name.
+const FORWARD_PASS: [&str; 45] = [
+    "embedding",
+    "embedding_all_reduce",
+    "norm",
+    "qkv_proj",
+    "qkv_a_proj",
+    "q_proj",
+    "kv_a_proj",
+    "q_a_norm",
+    "q_b_proj",
+    "kv_a_norm",
+    "in_proj",
+    "rotary",
+    "attention",
+    "latent_attention",
+    "recurrence",
+    "recurrent_state",
+    "output_gate",
+    "o_proj",
+    "out_proj",
+    "mixer_all_reduce",
+    "router",
+    "routing",
+    "experts_dispatch",
+    "dispatch_all_to_all",
+    "experts_gate_up",
+    "experts_up",
+    "experts_activation",
+    "experts_down",
+    "combine_all_to_all",
+    "experts_combine",
+    "shared_gate_up_proj",
+    "shared_up_proj",
+    "shared_activation",
+    "shared_down_proj",
+    "shared_expert_gate",
+    "gate_up_proj",
+    "up_proj",
+    "activation",
+    "down_proj",
+    "feed_forward_all_reduce",
+    "stage_send",
+    "final_norm",
+    "lm_head",
+    "logits_all_gather",
+    "clock_slowdown",
+];
+
+/// Place of an operation in a forward pass; what is not listed comes last.
+pub(super) fn place(name: &str) -> usize {
+    FORWARD_PASS.iter().position(|known| *known == name).unwrap_or(FORWARD_PASS.len())
+}
