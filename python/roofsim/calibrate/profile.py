@@ -54,6 +54,8 @@ SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
 POOLED = {
     "decode_attention": ("decode_attention",),
     "prefill_attention": ("prefill_attention",),
+    "latent_decode_attention": ("latent_decode_attention",),
+    "latent_prefill_attention": ("latent_prefill_attention",),
     "elementwise": ("elementwise",),
     "collective": ("collective", "direct_all_reduce"),
 }
@@ -177,7 +179,7 @@ def fit_laws(
     kernel_library: str = "torch",
 ) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn, whole steps last; return the device under all fitted constants."""
-    fitted = starting(accelerator, observed, prior)
+    fitted = starting(accelerator, observed, prior, kernel_library)
     constants: list[Constant] = []
     held = held_constants(accelerator, kernel_library, observed)
     for members, prefixes in laws(observed):
@@ -236,7 +238,7 @@ def calibrate(
     if not observed:
         rule = f"must hold enough points of one of {', '.join(CLASSES)}: `roofsim validate --resume` measures more"
         raise SpecError("measurements", "; ".join(skipped) or "no operation was measured", rule)
-    fitted = starting(accelerator, observed, prior)
+    fitted = starting(accelerator, observed, prior, source.kernel_library)
     constants: list[Constant] = []
     held = held_constants(accelerator, source.kernel_library, observed)
     judged: list[_Judged] = []
@@ -419,7 +421,7 @@ def _tree(
         own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family in families}
         bars[name] = own or bars[name]
     for name, families in POOLED.items():
-        bars[name] = _pooled([r.interval for r in results if r.observed.family in families]) or bars[name]
+        bars[name] = _pooled([r.interval for r in results if r.observed.family in families]) or bars.get(name)
     tree["name"] = f"{accelerator.name}/{source.kernel_library}"
     tree["kernel_library"] = source.kernel_library
     return tree
