@@ -26,7 +26,7 @@ ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
 """Engine names of the tables, and of the kernel library in a calibration's name."""
 MAX_POINTS = 400
 """Shapes a class that are kept: every one costs time in every fit."""
-MAX_ATTENTION_POINTS = 200
+MAX_ATTENTION_POINTS = 400
 """Of attention, whose classes share their constants."""
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""

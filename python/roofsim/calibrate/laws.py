@@ -37,8 +37,8 @@ OF_CHUNKS = ("prefix_tile_s", "split_rows_s")
 """Constants of attention that chunks behind a cached prefix determine."""
 CROWD = ("crowd_s", "crowd_heads")
 """Constants of what a launch over many heads costs at most; engines' kernels pay for every head instead."""
-UNGROUPED = ("pass_t0_s", "e_m", "head_s")
-"""Constants that engines' kernels of one query head a KV head have of their own."""
+UNGROUPED = {"ungrouped_t0_s": "pass_t0_s", "ungrouped_e_m": "e_m", "ungrouped_head_s": "head_s"}
+"""Constants that engines' kernels of one query head a KV head have of their own, and where these start."""
 ROTATES = "tensorrt-llm"
 """Library whose tables count in rotating the queries and keys and storing the latter."""
 ATTENTION = ("attention.", "attention_by_kv_cache.", "attention_by_dtype.", "latent_attention.")
@@ -96,7 +96,7 @@ def starting(
         tree["collective"]["e_switch"] = 0.0
     if prior is None and kernel_library != "torch":
         tree["attention"] |= {"crowd_s": 0.0, "head_s": 2e-6, "split_e_c": 0.1, "pass_t0_s": 6e-6, "tile_t0_s": 1e-5}
-        tree["attention"] |= {f"ungrouped_{name}": tree["attention"][name] for name in UNGROUPED}
+        tree["attention"] |= {name: tree["attention"][other] for name, other in UNGROUPED.items()}
         tree["attention"]["prepare_bytes"] = 4.0 if kernel_library == ROTATES else 0.0
     for one in observed:
         if one.family == "gemm":

@@ -24,8 +24,6 @@ pub struct Load {
     pub moved_bytes: f64,
     /// KV-splitting kernel: arithmetic of packed rows spread over all units, seconds.
     pub split_s: f64,
-    /// The same of no more rows than are packed, which memory time hides in part.
-    pub packed_s: f64,
     /// One pass: arithmetic of all rows or tiles spread over all units, seconds.
     pub tile_s: f64,
     /// One pass: query tiles per unit; 0 where rows are packed.
@@ -66,7 +64,6 @@ impl Load {
             bytes: count * self.bytes,
             moved_bytes: count * self.moved_bytes,
             split_s: count * self.split_s,
-            packed_s: count * self.packed_s,
             tile_s: count * self.tile_s,
             filled: count * self.filled,
             long: LongLoad { tiles: count * self.long.tiles, ..self.long },
@@ -81,7 +78,6 @@ impl Load {
         self.bytes += other.bytes;
         self.moved_bytes += other.moved_bytes;
         self.split_s += other.split_s;
-        self.packed_s += other.packed_s;
         self.tile_s += other.tile_s;
         self.filled += other.filled;
         self.longest_s = larger(self.longest_s, other.longest_s);
@@ -122,6 +118,8 @@ pub struct KernelLaw {
     pub(super) overlap: f64,
     /// What all KV heads of a request cost besides arithmetic, spread over all units.
     heads_s: f64,
+    /// Time in which all units work through a byte with the rows of one new token.
+    row_seconds_per_byte: f64,
     prepare_seconds_per_element: f64,
     crowd_s: f64,
     requests_to_crowd: f64,
@@ -189,6 +187,7 @@ impl KernelLaw {
             first_block_s: 0.0,
             overlap: 0.5,
             heads_s: 0.0,
+            row_seconds_per_byte: 0.0,
             prepare_seconds_per_element: 0.0,
             crowd_s: 0.0,
             requests_to_crowd: 0.0,
@@ -267,16 +266,18 @@ impl KernelLaw {
         let split_product_s = seconds_per_flop / split_e_c;
         let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
         let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
+        let split_seconds_per_flop = larger(split_s / machine.compute_rate, split_s);
         Ok(Self {
             kernels: if tiled { Kernels::PassAndSplit } else { Kernels::Split },
             memory_seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
             first_block_s: AttentionShape::block_keys() * shape.head_bytes() * stream_seconds_per_byte,
             overlap,
             heads_s,
+            row_seconds_per_byte: if tiled { shape.row_flops_per_byte() * split_seconds_per_flop } else { 0.0 },
             prepare_seconds_per_element: prepare_bytes * machine.seconds_per_byte,
             crowd_s: crowded,
             requests_to_crowd: shape.streamed_heads() / (crowd_heads * units),
-            split_seconds_per_flop: larger(split_s / machine.compute_rate, split_s),
+            split_seconds_per_flop,
             tile_seconds_per_flop: if tiled && shape.latent.is_none() {
                 block_s / (shape.block_flops() * units)
             } else {
@@ -313,14 +314,7 @@ impl KernelLaw {
         }
         let pass = if counts.is_packed {
             let stream_s = self.stream_s(counts);
-            Load {
-                packed_s: split_s,
-                tile_s: split_s,
-                longest_s: stream_s,
-                stream_s,
-                pass_overhead_s: self.pass_t0_s,
-                ..Load::default()
-            }
+            Load { tile_s: split_s, longest_s: stream_s, stream_s, pass_overhead_s: self.pass_t0_s, ..Load::default() }
         } else {
             self.tiled(counts)
         };
@@ -375,7 +369,6 @@ impl KernelLaw {
         Load {
             // Never cheaper than the most rows that are packed, so that one more row never helps.
             tile_s: larger(tile_s, packed_s),
-            packed_s,
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
             stream_s,
@@ -393,6 +386,13 @@ impl KernelLaw {
     #[inline(always)]
     pub(super) fn memory_s(&self, load: &Load) -> f64 {
         (self.fixed_bytes + load.moved_bytes) * self.memory_seconds_per_byte
+    }
+
+    /// Time of the units for the rows of one new token a request, which memory time hides in part: of every KV head, and
+    /// of every byte.
+    #[inline(always)]
+    pub(super) fn heads_s(&self, load: &Load) -> f64 {
+        load.requests * self.heads_s + load.moved_bytes * self.row_seconds_per_byte
     }
 
     /// What more KV heads at once than the machine has units cost every launch: at most `crowd_s`.
@@ -425,19 +425,19 @@ impl KernelLaw {
         Kernel {
             compute_s: self.tiles_s(load),
             memory_s: self.memory_s(load),
-            stream_s: larger(load.stream_s, load.packed_s),
+            stream_s: larger(load.stream_s, self.heads_s(load)),
             overlap: self.overlap,
             overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * smaller(load.filled, 1.0),
         }
     }
 
-    /// The KV-splitting kernel, whose arithmetic takes `compute_s`, that of packed rows `packed_s`.
+    /// The KV-splitting kernel, whose arithmetic takes `compute_s`.
     #[inline(always)]
-    fn split_kernel(&self, load: &Load, compute_s: f64, packed_s: f64) -> Kernel {
+    fn split_kernel(&self, load: &Load, compute_s: f64) -> Kernel {
         Kernel {
             compute_s: larger(compute_s, self.first_block_s),
             memory_s: self.memory_s(load),
-            stream_s: larger(self.first_block_s, packed_s),
+            stream_s: larger(self.first_block_s, self.heads_s(load)),
             overlap: self.overlap,
             overhead_s: self.crowding_s(load) + load.split_overhead_s,
         }
@@ -458,29 +458,28 @@ impl KernelLaw {
     /// Time with the KV-splitting kernel alone.
     #[inline(always)]
     pub fn split_time_s(&self, load: &Load) -> f64 {
-        self.split_kernel(load, load.split_s, 0.0).time_s()
+        self.split_kernel(load, load.split_s).time_s()
     }
 
     /// Time with the faster of both kernels where all rows are packed: what [`Self::fastest_time_s`] says then, bit for
     /// bit, of fewer parts of the load.
     #[inline(always)]
     pub fn packed_time_s(&self, load: &Load) -> f64 {
-        let stream_s = larger(load.stream_s, load.split_s);
         let pass = Kernel {
-            compute_s: stream_s,
+            compute_s: larger(load.split_s, load.stream_s),
             memory_s: self.memory_s(load),
-            stream_s,
+            stream_s: larger(load.stream_s, self.heads_s(load)),
             overlap: self.overlap,
             overhead_s: self.crowding_s(load) + self.pass_t0_s,
         };
-        smaller(pass.time_s(), self.split_kernel(load, load.split_s, load.split_s).time_s())
+        smaller(pass.time_s(), self.split_kernel(load, load.split_s).time_s())
     }
 
     /// Time with the faster of both kernels.
     #[inline(always)]
     pub fn fastest_time_s(&self, load: &Load) -> f64 {
         let pass = self.pass_kernel(load);
-        let split = self.split_kernel(load, smaller(load.split_s, pass.compute_s), load.packed_s);
+        let split = self.split_kernel(load, smaller(load.split_s, pass.compute_s));
         larger(smaller(pass.time_s(), split.time_s()), self.least_s(load))
     }
 
@@ -512,11 +511,11 @@ impl KernelLaw {
                 overlap: self.overlap,
                 overhead_s: 0.0,
             },
-            Kernels::Split => self.split_kernel(load, load.split_s, 0.0),
+            Kernels::Split => self.split_kernel(load, load.split_s),
             Kernels::PassAndSplit => {
                 let pass = self.pass_kernel(load);
                 // Parts of the KV axis may be attended by tiles too.
-                pass.or(self.split_kernel(load, smaller(load.split_s, pass.compute_s), load.packed_s))
+                pass.or(self.split_kernel(load, smaller(load.split_s, pass.compute_s)))
             }
         }
     }

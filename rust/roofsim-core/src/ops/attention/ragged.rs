@@ -116,7 +116,7 @@ impl KernelLaw {
         Kernel {
             compute_s: larger(queued_s, larger(load.longest_s, self.most_waves_s(&mut waves, total.split_overhead_s))),
             memory_s: self.memory_s(total),
-            stream_s: larger(load.stream_s, total.packed_s),
+            stream_s: larger(load.stream_s, self.heads_s(total)),
             overlap: self.overlap,
             overhead_s: self.crowding_s(total)
                 + larger(total.split_overhead_s, total.pass_overhead_s)

@@ -38,8 +38,6 @@ pub struct LoadTable {
     /// See [`Load`].
     pub split_s: Vec<f64>,
     /// See [`Load`].
-    pub packed_s: Vec<f64>,
-    /// See [`Load`].
     pub tile_s: Vec<f64>,
     /// See [`Load`].
     pub filled: Vec<f64>,
@@ -72,7 +70,6 @@ impl LoadTable {
             bytes: room(),
             moved_bytes: room(),
             split_s: room(),
-            packed_s: room(),
             tile_s: room(),
             filled: room(),
             longest_s: room(),
@@ -93,7 +90,6 @@ impl LoadTable {
         self.bytes.push(load.bytes);
         self.moved_bytes.push(load.moved_bytes);
         self.split_s.push(load.split_s);
-        self.packed_s.push(load.packed_s);
         self.tile_s.push(load.tile_s);
         self.filled.push(load.filled);
         self.longest_s.push(load.longest_s);
@@ -116,7 +112,6 @@ impl LoadTable {
             bytes: pick(&self.bytes),
             moved_bytes: pick(&self.moved_bytes),
             split_s: pick(&self.split_s),
-            packed_s: pick(&self.packed_s),
             tile_s: pick(&self.tile_s),
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
@@ -188,7 +183,6 @@ pub(super) fn add_attention(
         Kernels::PassAndSplit if table.has_tiles => {
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
-            let packed_s = part(&table.packed_s, first, n);
             let tile_s = part(&table.tile_s, first, n);
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
@@ -204,7 +198,6 @@ pub(super) fn add_attention(
                     bytes: bytes[j],
                     moved_bytes: moved_bytes[j],
                     split_s: split_s[j],
-                    packed_s: packed_s[j],
                     tile_s: tile_s[j],
                     filled: filled[j],
                     longest_s: longest_s[j],

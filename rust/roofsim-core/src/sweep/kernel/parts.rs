@@ -44,7 +44,6 @@ fn add(
     let bytes = part(&table.bytes, first, n);
     let moved_bytes = part(&table.moved_bytes, first, n);
     let split_s = part(&table.split_s, first, n);
-    let packed_s = part(&table.packed_s, first, n);
     let tile_s = part(&table.tile_s, first, n);
     let filled = part(&table.filled, first, n);
     let longest_s = part(&table.longest_s, first, n);
@@ -62,7 +61,6 @@ fn add(
             bytes: bytes[j],
             moved_bytes: moved_bytes[j],
             split_s: split_s[j],
-            packed_s: packed_s[j],
             tile_s: tile_s[j],
             filled: filled[j],
             longest_s: longest_s[j],
