@@ -26,8 +26,6 @@ ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
 """Engine names of the tables, and of the kernel library in a calibration's name."""
 MAX_POINTS = 400
 """Shapes a class that are kept: every one costs time in every fit."""
-MAX_ATTENTION_POINTS = 400
-"""Of attention, whose classes share their constants."""
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
 WIDE = ("bfloat16", "float16")
@@ -104,7 +102,7 @@ def _latent_attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep at most `MAX_POINTS` shapes a class, of attention fewer.
+    """Keep at most `MAX_POINTS` shapes a class.
 
     They are spread evenly over groups, in the order of a hash of the shape.
     """
@@ -121,8 +119,7 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for groups in classes.values():
         turns = itertools.zip_longest(*groups.values())
         every = [row for turn in turns for row in turn if row is not None]
-        most = MAX_ATTENTION_POINTS if every[0]["family"].endswith("attention") else MAX_POINTS
-        kept += every[:most]
+        kept += every[:MAX_POINTS]
     return kept
 
 

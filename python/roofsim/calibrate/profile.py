@@ -60,6 +60,8 @@ POOLED = {
     "collective": ("collective", "direct_all_reduce"),
 }
 """Bars of all operand types together."""
+WIDEST_BELOW = 0.95
+"""Share of the time that a lower half reaches at most."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 MIN_POINTS_WITH_PRIOR = 8
@@ -390,7 +392,11 @@ def _pooled(intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
     def widest(half: str) -> dict[str, float]:
         names = dict.fromkeys(name for one in intervals for name in one[half])
-        return {name: max(one[half].get(name, 0.0) for one in intervals) for name in names}
+        parts = {name: max(one[half].get(name, 0.0) for one in intervals) for name in names}
+        # Parts that are each the widest may add up to more than a whole time, which no lower half can be.
+        shares = sum(size for name, size in parts.items() if name != "fixed_s")
+        most = WIDEST_BELOW / shares if half == "below" and shares > WIDEST_BELOW else 1.0
+        return {name: size if name == "fixed_s" else size * most for name, size in parts.items()}
 
     bar = {half: widest(half) for half in ("below", "above")}
     ranges = [one["range"] for one in intervals if "range" in one]
