@@ -52,6 +52,7 @@ pub enum GemmLaw {
 }
 
 /// Attention over a flat batch.
+#[expect(clippy::large_enum_variant, reason = "copied once an operation; the law is a plain value")]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AttentionLaw {

@@ -176,9 +176,10 @@ impl Kernel {
 }
 
 impl KernelLaw {
-    pub(super) fn new(machine: &Machine<'_>, shape: &AttentionShape) -> Result<Self> {
+    /// The bare roofline: no kernels.
+    fn roofline(machine: &Machine<'_>, shape: &AttentionShape) -> Result<Self> {
         let seconds_per_flop = machine.seconds_per_flop(shape.dtype)?;
-        let roofline = Self {
+        Ok(Self {
             kernels: Kernels::Roofline,
             fixed_bytes: shape.fixed_bytes as f64,
             seconds_per_flop,
@@ -208,7 +209,12 @@ impl KernelLaw {
             split_t0_s: 0.0,
             split_c_s: 0.0,
             split_rows_s: 0.0,
-        };
+        })
+    }
+
+    pub(super) fn new(machine: &Machine<'_>, shape: &AttentionShape) -> Result<Self> {
+        let roofline = Self::roofline(machine, shape)?;
+        let seconds_per_flop = roofline.seconds_per_flop;
         let calibration = machine.calibration;
         let law = match shape.latent {
             Some(_) => calibration.latent_attention_law(shape.dtype, shape.kv_format),

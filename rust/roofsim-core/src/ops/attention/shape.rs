@@ -249,12 +249,11 @@ impl AttentionShape {
 
     /// FLOPs of the packed rows of one new token for each byte of the cache.
     pub fn row_flops_per_byte(&self) -> f64 {
-        let flops = match self.latent {
-            Some(latent) => 2 * self.num_heads * (2 * latent.kv_lora_rank + latent.qk_rope_head_dim),
-            None => {
-                let rows = self.packed_rows(1).next_multiple_of(PADDED_ROWS);
-                2 * (self.head_dim + self.v_head_dim) * self.num_kv_heads * rows
-            }
+        let flops = if let Some(latent) = self.latent {
+            2 * self.num_heads * (2 * latent.kv_lora_rank + latent.qk_rope_head_dim)
+        } else {
+            let rows = self.packed_rows(1).next_multiple_of(PADDED_ROWS);
+            2 * (self.head_dim + self.v_head_dim) * self.num_kv_heads * rows
         };
         flops as f64 / (self.cached_elements() * self.kv_format.element_bytes()) as f64
     }
