@@ -19,7 +19,7 @@ for device in a100-sxm-80gb l40s h100-sxm h200-sxm b200-sxm gb200; do
         [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
         say "calibration $name"
         files=()
-        for family in gemm gen_attn ctx_attn moe nccl custom_allreduce; do
+        for family in gemm gen_attn ctx_attn gen_mla ctx_mla moe nccl custom_allreduce; do
             files+=("$tables/${system//-/_}__$family.parquet")
         done
         roofsim calibrate "${files[@]}" --kernel-table "${engine%:*}" --device "$device" --prior none \

@@ -36,6 +36,7 @@ __all__ = [
     "_join_pareto",
     "_join_sketches",
     "_join_top_k",
+    "_latent_attention_costs",
     "_pareto",
     "_plan",
     "_prefers_group_search",
@@ -517,6 +518,15 @@ def _attention_costs(
     dtype: str,
     kv_cache_dtype: str,
     sliding_window: int | None = None,
+) -> _Costs: ...
+def _latent_attention_costs(
+    accelerator: Accelerator,
+    batch_size: _Counts,
+    query_tokens: _Counts,
+    context_tokens: _Counts,
+    num_heads: _Counts,
+    dtype: str,
+    kv_cache_dtype: str,
 ) -> _Costs: ...
 def _grouped_gemm_costs(
     accelerator: Accelerator,

@@ -30,6 +30,9 @@ STARTS = 4
 SPREAD = 0.25
 """Log spread of the further starts around the first."""
 MAX_SECONDS = 1e-3
+LONGEST_SPLIT_S = {"split_t0_s": 8e-6, "split_c_s": 1e-7}
+"""What splitting the KV axis may cost: decodes that never need it leave it free, and one more draft token would fall
+off a cliff."""
 LONGEST_TAIL = 0.2
 """Longer tails of waves make two merged batches cost over 2% more than the two apart, and gain 0.5 points at most."""
 DIFFERENCE = 1e-4
@@ -109,7 +112,8 @@ class _Axis:
             return 0.0, SLIGHT
         if self.domain == "fraction":
             return 0.0, LONGEST_TAIL if self.path.endswith(".tail") else 1.0
-        return 0.0, (MAX_SECONDS / self.scale if self.unit == "s" else max(100.0 * start, 1e6 / self.scale))
+        longest = LONGEST_SPLIT_S.get(self.path.rpartition(".")[2], MAX_SECONDS)
+        return 0.0, (longest / self.scale if self.unit == "s" else max(100.0 * start, 1e6 / self.scale))
 
     def spread(self, value: float) -> float:
         """Return the plausible spread around a value, as the optimiser sees it."""

@@ -26,8 +26,6 @@ ENGINES = {"trtllm": "tensorrt-llm", "vllm": "vllm", "sglang": "sglang"}
 """Engine names of the tables, and of the kernel library in a calibration's name."""
 MAX_POINTS = 400
 """Shapes a class that are kept: every one costs time in every fit."""
-MAX_ATTENTION_POINTS = 200
-"""Of attention, whose classes share their constants."""
 MAX_GROUP = 16
 """Query heads a KV head beyond which no published model goes; tables list up to 128."""
 WIDE = ("bfloat16", "float16")
@@ -82,8 +80,29 @@ def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def _latent_attention(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read a row of latent attention, which tables have for DeepSeek V3's widths alone."""
+    if row["mla_dtype"] not in DTYPES or row["kv_cache_dtype"] not in DTYPES:
+        return None
+    decode = row["op_name"] == "mla_generation"
+    query, step, heads = int(row["isl"]), int(row["step"]), int(row["num_heads"])
+    context = step + query
+    if context < LEAST_CONTEXT:
+        return None
+    return {
+        "family": "latent_decode_attention" if decode else "latent_prefill_attention",
+        "dtype": DTYPES[row["mla_dtype"]],
+        "kv_cache_dtype": DTYPES[row["kv_cache_dtype"]],
+        "batch_size": int(row["batch_size"]),
+        "query_tokens": query,
+        "context_tokens": context,
+        "num_heads": heads,
+        "shape_group": f"({heads})",
+    }
+
+
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep at most `MAX_POINTS` shapes a class, of attention fewer.
+    """Keep at most `MAX_POINTS` shapes a class.
 
     They are spread evenly over groups, in the order of a hash of the shape.
     """
@@ -100,8 +119,7 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for groups in classes.values():
         turns = itertools.zip_longest(*groups.values())
         every = [row for turn in turns for row in turn if row is not None]
-        most = MAX_ATTENTION_POINTS if every[0]["family"].endswith("attention") else MAX_POINTS
-        kept += every[:most]
+        kept += every[:MAX_POINTS]
     return kept
 
 
@@ -161,6 +179,8 @@ READERS = {
     "gemm": _gemm,
     "context_attention": _attention,
     "generation_attention": _attention,
+    "mla_context": _latent_attention,
+    "mla_generation": _latent_attention,
     "moe": _moe,
     **dict.fromkeys(COLLECTIVES, _collective),
 }
@@ -210,6 +230,6 @@ def read_kernel_tables(paths: Sequence[str | os.PathLike[str]], engine: str, *, 
     rows = _thinned(rows)
     software = f"{ENGINES[engine]} {', '.join(sorted(versions))}"
     said = "kernel latencies published with aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
-    assumed = "constants of steps and of latent attention are assumed"
+    assumed = "constants of steps are assumed"
     said = "; ".join(part for part in (said, assumed, note) if part)
     return Source(rows, software, "2026-11", ENGINES[engine], said, cold=False, basis="published")

@@ -34,11 +34,15 @@ DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
 NARROW = "fp8"
 """Operand type whose attention kernels are fitted apart."""
-OF_CHUNKS = ("prefix_tile_s", "split_rows_s", "split_e_c", "split_t0_s", "split_c_s")
-"""Constants of attention that chunks behind a cached prefix determine: decodes alone may never need a split."""
-SPLIT_T0_S = 8e-6
-"""Start of a KV split where no chunk was measured, seconds: four times what an H100's chunks give, since the prompts of
-such tables are not served by splits. Left free it runs off, and one more draft token falls off a cliff."""
+OF_CHUNKS = ("prefix_tile_s", "split_rows_s")
+"""Constants of attention that chunks behind a cached prefix determine."""
+CROWD = ("crowd_s", "crowd_heads")
+"""Constants of what a launch over many heads costs at most; engines' kernels pay for every head instead."""
+UNGROUPED = {"ungrouped_t0_s": "pass_t0_s", "ungrouped_e_m": "e_m", "ungrouped_head_s": "head_s"}
+"""Constants that engines' kernels of one query head a KV head have of their own, and where these start."""
+ROTATES = "tensorrt-llm"
+"""Library whose tables count in rotating the queries and keys and storing the latter."""
+ATTENTION = ("attention.", "attention_by_kv_cache.", "attention_by_dtype.", "latent_attention.")
 SWITCH_REDUCES = ("hopper", "blackwell")
 """Families whose NVLink switch reduces (NVLS)."""
 
@@ -49,7 +53,6 @@ def laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], lis
         ([one], [f"gemm.{one.dtype}."]) for one in observed if one.family == "gemm"
     ]
     for families, prefix in (
-        (("decode_attention", "prefill_attention"), "attention."),
         (("grouped_gemm",), "grouped_gemm."),
         (("elementwise",), "elementwise."),
         (("moe_layer",), "grouped_gemm."),
@@ -57,17 +60,33 @@ def laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], lis
         (("direct_all_reduce",), "direct_all_reduce."),
     ):
         members = [one for one in observed if one.family in families]
-        narrow = [one for one in members if prefix == "attention." and one.dtype == NARROW]
-        wide = [one for one in members if one not in narrow]
-        # Operands of 8 bits have kernels of their own.
-        for own, path in ((wide, prefix), (narrow, f"attention_by_dtype.{NARROW}.")):
-            if own:
-                found.append((own, [path]))
+        if members:
+            found.append((members, [prefix]))
+    attention = [one for one in observed if one.family.endswith("attention")]
+    paths = sorted({_attention_path(one) for one in attention}, key=_order)
+    found += [([one for one in attention if _attention_path(one) == path], [path]) for path in paths]
     return found
 
 
+def _order(path: str) -> tuple[int, str]:
+    """Sort laws of attention so that each comes after the one that it starts from."""
+    return ATTENTION.index(path[: path.index(".") + 1]), path
+
+
+def _attention_path(one: Observations) -> str:
+    """Return where the law of a class of attention stands: 8-bit operands, 8-bit caches and latents have their own."""
+    if one.family.startswith("latent"):
+        return f"latent_attention.{one.kv_cache_dtype}."
+    if one.dtype == NARROW:
+        return f"attention_by_dtype.{NARROW}."
+    return f"attention_by_kv_cache.{NARROW}." if one.kv_cache_dtype == NARROW else "attention."
+
+
 def starting(
-    accelerator: Accelerator, observed: Sequence[Observations], prior: Calibration | None = None
+    accelerator: Accelerator,
+    observed: Sequence[Observations],
+    prior: Calibration | None = None,
+    kernel_library: str = "torch",
 ) -> Accelerator:
     """Return the device under what is known before the fit, with a GEMM law for every operand type observed."""
     tree = json.loads((prior or Calibration.assumed()).to_json())
@@ -76,9 +95,10 @@ def starting(
         tree["collective"] = dict(PIPELINED)
     if accelerator.family not in SWITCH_REDUCES and "e_switch" in tree["collective"]:
         tree["collective"]["e_switch"] = 0.0
-    attends = any("attention" in family for family in families)
-    if prior is None and attends and not _has_chunks(observed):
-        tree["attention"]["split_t0_s"] = SPLIT_T0_S
+    if prior is None and kernel_library != "torch":
+        tree["attention"] |= {"crowd_s": 0.0, "head_s": 2e-6, "split_e_c": 0.1, "pass_t0_s": 6e-6, "tile_t0_s": 1e-5}
+        tree["attention"] |= {name: tree["attention"][other] for name, other in UNGROUPED.items()}
+        tree["attention"]["prepare_bytes"] = 4.0 if kernel_library == ROTATES else 0.0
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])
@@ -93,9 +113,14 @@ def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> A
     tree = json.loads(accelerator.calibration.to_json())
     if all(one.family == "direct_all_reduce" for one in members):
         return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
-    if all("attention" in one.family and one.dtype == NARROW for one in members):
-        return accelerator.with_calibration({**tree, "attention_by_dtype": {NARROW: tree["attention"]}})
-    return accelerator
+    paths = {_attention_path(one) for one in members if one.family.endswith("attention")} - {"attention."}
+    for section, key in (path.strip(".").split(".") for path in paths):
+        own = dict(tree["attention"])
+        if section == "latent_attention":
+            own = {name: value for name, value in own.items() if not name.startswith("ungrouped")}
+            own |= {"prepare_bytes": 4.0, "latent_t0_s": 4e-6, "split_t0_s": 2e-6}
+        tree.setdefault(section, {}).setdefault(key, own)
+    return accelerator.with_calibration(tree)
 
 
 def _has_chunks(observed: Sequence[Observations]) -> bool:
@@ -119,9 +144,16 @@ def held_constants(accelerator: Accelerator, kernel_library: str, observed: Sequ
     experts = [one.dtype for one in observed if one.family in BY_DTYPE["grouped_gemm"]]
     if all(dtype in ("bf16", "fp16", "tf32", "fp32") for dtype in experts):
         held.append("grouped_gemm.e_c_narrow")
-    if not _has_chunks(observed):
-        held += [f"attention.{name}" for name in OF_CHUNKS]
-    latent = [
-        f"{law}.latent_{name}" for law in ("attention", f"attention_by_dtype.{NARROW}") for name in ("e_c", "t0_s")
-    ]
-    return [*latent, *held]
+    paths = {_attention_path(one): one for one in observed if one.family.endswith("attention")}
+    for path in paths:
+        latent = path.startswith("latent_attention.")
+        if not _has_chunks(observed):
+            held += [path + name for name in OF_CHUNKS]
+        if not bare:
+            held += [path + name for name in CROWD]
+        if latent:
+            held += [path + name for name in ("head_s", "split_e_c")]
+        else:
+            held += [path + name for name in ("latent_e_c", "latent_t0_s")]
+            held += [path + "prepare_bytes"] if kernel_library != ROTATES else []
+    return held

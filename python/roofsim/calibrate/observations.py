@@ -29,10 +29,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "moe_layer": ("num_tokens", "num_experts", "experts_per_token", "expert_ranks", "hidden_size", "intermediate_size"),
     "collective": ("num_bytes", "num_devices"),
     "direct_all_reduce": ("num_bytes", "num_devices"),
+    "latent_decode_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads"),
+    "latent_prefill_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads"),
 }
 CLASSES = tuple(COLUMNS)
 """Classes of single operations, in the order in which they are fitted and reported.
 
+Latent attention has DeepSeek V3's widths; its kernels are timed without the up-projections.
 `moe_layer` is two grouped GEMMs with the activation between, `collective` a library's (its operand type is the kind),
 `direct_all_reduce` an engine's own: published tables hold these."""
 DEFAULTS = {"expert_ranks": 1}

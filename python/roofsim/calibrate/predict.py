@@ -40,6 +40,10 @@ def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray
         return _core._attention_costs(
             accelerator, **columns, dtype=observed.dtype, kv_cache_dtype=observed.kv_cache_dtype
         )
+    if family in ("latent_decode_attention", "latent_prefill_attention"):
+        return _core._latent_attention_costs(
+            accelerator, **columns, dtype=observed.dtype, kv_cache_dtype=observed.kv_cache_dtype
+        )
     if family == "grouped_gemm":
         return _core._grouped_gemm_costs(accelerator, **columns, dtype=observed.dtype)
     if family == "moe_layer":

@@ -55,10 +55,14 @@ SUSTAINED, DISPATCH = "step.sustained_compute", "step.dispatch_s"
 POOLED = {
     "decode_attention": ("decode_attention",),
     "prefill_attention": ("prefill_attention",),
+    "latent_decode_attention": ("latent_decode_attention",),
+    "latent_prefill_attention": ("latent_prefill_attention",),
     "elementwise": ("elementwise",),
     "collective": ("collective", "direct_all_reduce"),
 }
 """Bars of all operand types together."""
+WIDEST_BELOW = 0.95
+"""Share of the time that a lower half reaches at most."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
 MIN_POINTS_WITH_PRIOR = 8
@@ -180,7 +184,7 @@ def fit_laws(
     kernel_library: str = "torch",
 ) -> tuple[Accelerator, list[Constant]]:
     """Fit every class in turn, whole steps last; return the device under all fitted constants."""
-    fitted = starting(accelerator, observed, prior)
+    fitted = starting(accelerator, observed, prior, kernel_library)
     constants: list[Constant] = []
     held = held_constants(accelerator, kernel_library, observed)
     for members, prefixes in laws(observed):
@@ -243,7 +247,7 @@ def calibrate(
     if not observed:
         rule = f"must hold enough points of one of {', '.join(CLASSES)}: `roofsim validate --resume` measures more"
         raise SpecError("measurements", "; ".join(skipped) or "no operation was measured", rule)
-    fitted = starting(accelerator, observed, prior)
+    fitted = starting(accelerator, observed, prior, source.kernel_library)
     constants: list[Constant] = []
     held = held_constants(accelerator, source.kernel_library, observed)
     judged: list[_Judged] = []
@@ -397,7 +401,11 @@ def _pooled(intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
     def widest(half: str) -> dict[str, float]:
         names = dict.fromkeys(name for one in intervals for name in one[half])
-        return {name: max(one[half].get(name, 0.0) for one in intervals) for name in names}
+        parts = {name: max(one[half].get(name, 0.0) for one in intervals) for name in names}
+        # Parts that are each the widest may add up to more than a whole time, which no lower half can be.
+        shares = sum(size for name, size in parts.items() if name != "fixed_s")
+        most = WIDEST_BELOW / shares if half == "below" and shares > WIDEST_BELOW else 1.0
+        return {name: size if name == "fixed_s" else size * most for name, size in parts.items()}
 
     bar = {half: widest(half) for half in ("below", "above")}
     ranges = [one["range"] for one in intervals if "range" in one]
@@ -428,7 +436,7 @@ def _tree(
         own = {r.observed.dtype: dict(r.interval) for r in results if r.observed.family in families}
         bars[name] = own or bars[name]
     for name, families in POOLED.items():
-        bars[name] = _pooled([r.interval for r in results if r.observed.family in families]) or bars[name]
+        bars[name] = _pooled([r.interval for r in results if r.observed.family in families]) or bars.get(name)
     tree["name"] = f"{accelerator.name}/{source.kernel_library}"
     tree["kernel_library"] = source.kernel_library
     return tree

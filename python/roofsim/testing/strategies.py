@@ -364,11 +364,17 @@ def _halves(parts: Sequence[str]) -> SearchStrategy[dict[str, dict[str, float]]]
     return st.fixed_dictionaries({"below": half(*parts, "excess"), "above": half(*parts, "overlap")})
 
 
+_UNUSUAL = {"head_s": 2e-5, "prepare_bytes": 10.0}
+"""Constants that are 0 where a calibration starts, and the largest value to draw."""
+
+
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field in {"tail", "exposed", "own", "e_switch"}:
+    if field in {"tail", "exposed", "own", "e_switch", "overlap"}:
         return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY
+    if field in _UNUSUAL:
+        return st.just(0.0) | st.floats(0.0, _UNUSUAL[field])
     if field in {"stream_bytes_per_s", "crowd_heads", "tile_exp_per_s"} or field.startswith("load_bytes_per_"):
         return st.floats(value / 8, value * 8)
     return st.just(0.0) | st.floats(value / 8, value * 8)

@@ -209,7 +209,8 @@ impl WeightFormat {
 }
 
 /// How one element of the KV cache is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KvFormat {
     /// 32-bit floating point.
     Fp32,

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use roofsim_core::calibration::{Power, SteadyLoad};
 use roofsim_core::format::KvFormat;
 use roofsim_core::model::Span;
-use roofsim_core::ops::attention::AttentionShape;
+use roofsim_core::ops::attention::{AttentionShape, LatentHeads};
 use roofsim_core::ops::moe::GroupedShape;
 use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
@@ -126,6 +126,60 @@ pub(crate) fn attention_costs<'py>(
             v_head_dim: head_dim,
             span: sliding_window.map_or(Span::Full, Span::Sliding),
             latent: None,
+            dtype,
+            kv_format,
+            fixed_bytes: 0,
+        };
+        let op = AttentionOp::new(&machine, shape).python()?;
+        costs.push(op.request_cost(batch, Request::new(query, context).python()?));
+    }
+    table(py, &costs)
+}
+
+/// Costs of latent attention of uniform batches at burst rates, of DeepSeek V3's heads and without the up-projections:
+/// what published tables of its kernels time.
+#[pyfunction]
+#[pyo3(
+    name = "_latent_attention_costs",
+    signature = (accelerator, batch_size, query_tokens, context_tokens, num_heads, dtype, kv_cache_dtype)
+)]
+#[expect(clippy::too_many_arguments, reason = "the shape of attention")]
+pub(crate) fn latent_attention_costs<'py>(
+    py: Python<'py>,
+    accelerator: &PyAccelerator,
+    batch_size: Counts<'py>,
+    query_tokens: Counts<'py>,
+    context_tokens: Counts<'py>,
+    num_heads: Counts<'py>,
+    dtype: &str,
+    kv_cache_dtype: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let columns = columns([
+        ("batch_size", &batch_size),
+        ("query_tokens", &query_tokens),
+        ("context_tokens", &context_tokens),
+        ("num_heads", &num_heads),
+    ])?;
+    let dtype = crate::arguments::compute_dtype("dtype", dtype)?;
+    let kv_format = KvFormat::parse("kv_cache_dtype", kv_cache_dtype).python()?;
+    let machine = machine(accelerator);
+    let latent = LatentHeads {
+        kv_lora_rank: 512,
+        qk_nope_head_dim: 128,
+        qk_rope_head_dim: 64,
+        v_head_dim: 128,
+        projects: false,
+    };
+    let mut costs = Vec::with_capacity(columns[0].len());
+    for row in 0..columns[0].len() {
+        let [batch, query, context, num_heads] = columns.map(|column| column[row]);
+        let shape = AttentionShape {
+            num_heads,
+            num_kv_heads: num_heads,
+            head_dim: latent.qk_nope_head_dim + latent.qk_rope_head_dim,
+            v_head_dim: latent.v_head_dim,
+            span: Span::Full,
+            latent: Some(latent),
             dtype,
             kv_format,
             fixed_bytes: 0,

@@ -410,6 +410,12 @@ pub struct Intervals {
     pub decode_attention: Interval,
     /// Attention of several new rows a request.
     pub prefill_attention: Interval,
+    /// Latent attention of one new row a request; absent where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_decode_attention: Option<Interval>,
+    /// Latent attention of several new rows a request; absent where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_prefill_attention: Option<Interval>,
     /// Grouped GEMM per operand type, as GEMM.
     pub grouped_gemm: BTreeMap<ComputeDType, Interval>,
     /// Element-wise.
@@ -419,6 +425,19 @@ pub struct Intervals {
 }
 
 impl Intervals {
+    /// The bars of attention of one new row a request and of several. Latent attention that was not measured has twice
+    /// those of other attention.
+    pub fn attention(&self, is_latent: bool) -> (Interval, Interval) {
+        if !is_latent {
+            return (self.decode_attention, self.prefill_attention);
+        }
+        let twice = |own: Option<Interval>, other: Interval| own.unwrap_or_else(|| other.widened(2.0));
+        (
+            twice(self.latent_decode_attention, self.decode_attention),
+            twice(self.latent_prefill_attention, self.prefill_attention),
+        )
+    }
+
     /// Of a bound.
     pub fn none() -> Self {
         Self {
@@ -430,6 +449,8 @@ impl Intervals {
             gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::NONE)]),
             decode_attention: Interval::NONE,
             prefill_attention: Interval::NONE,
+            latent_decode_attention: None,
+            latent_prefill_attention: None,
             grouped_gemm: BTreeMap::from([(ComputeDType::Bf16, Interval::NONE)]),
             elementwise: Interval::NONE,
             collective: Interval::NONE,
@@ -466,6 +487,9 @@ impl Intervals {
         {
             *interval = interval.widened(factor);
         }
+        for interval in [&mut self.latent_decode_attention, &mut self.latent_prefill_attention].into_iter().flatten() {
+            *interval = interval.widened(factor);
+        }
         self
     }
 
@@ -493,7 +517,15 @@ impl Intervals {
             ("elementwise", self.elementwise),
             ("collective", self.collective),
         ];
-        named.into_iter().try_for_each(|(name, interval)| interval.check(&format!("intervals.{name}"), false))
+        let latent = [
+            ("latent_decode_attention", self.latent_decode_attention),
+            ("latent_prefill_attention", self.latent_prefill_attention),
+        ];
+        let latent = latent.into_iter().filter_map(|(name, interval)| interval.map(|interval| (name, interval)));
+        named
+            .into_iter()
+            .chain(latent)
+            .try_for_each(|(name, interval)| interval.check(&format!("intervals.{name}"), false))
     }
 }
 

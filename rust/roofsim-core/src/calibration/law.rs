@@ -52,6 +52,7 @@ pub enum GemmLaw {
 }
 
 /// Attention over a flat batch.
+#[expect(clippy::large_enum_variant, reason = "copied once an operation; the law is a plain value")]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AttentionLaw {
@@ -68,8 +69,23 @@ pub enum AttentionLaw {
         crowd_s: Seconds,
         /// KV heads per compute unit at which half of `crowd_s` is reached.
         crowd_heads: f64,
+        /// Time that a compute unit spends on each KV head of width 128 besides its arithmetic.
+        #[serde(default)]
+        head_s: Seconds,
+        /// Share of the sum of memory time and the units' time that a launch takes at least.
+        #[serde(default = "overlap")]
+        overlap: f64,
         /// Fixed time of a pass by packed rows, and of every launch.
         pass_t0_s: Seconds,
+        /// The same where every KV head serves one query head, which engines run by another kernel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ungrouped_t0_s: Option<Seconds>,
+        /// Memory efficiency there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ungrouped_e_m: Option<f64>,
+        /// `head_s` there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ungrouped_head_s: Option<Seconds>,
         /// Time that combining the parts of a split KV axis adds.
         split_t0_s: Seconds,
         /// Split KV axis: seconds per square root of the longest context, at a head width of 128.
@@ -94,6 +110,10 @@ pub enum AttentionLaw {
         tile_end: f64,
         /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
         prefix_tile_s: Seconds,
+        /// Query tiles: bytes per element of the new queries, keys and values that a kernel before it moves, which
+        /// rotates and stores them, where the library counts it in.
+        #[serde(default)]
+        prepare_bytes: f64,
         /// Latent attention, absorbed form: compute efficiency.
         #[serde(default = "latent_e_c")]
         latent_e_c: f64,
@@ -101,6 +121,18 @@ pub enum AttentionLaw {
         #[serde(default = "latent_t0_s")]
         latent_t0_s: Seconds,
     },
+}
+
+impl AttentionLaw {
+    /// Whether the kernels that it describes rotate queries and keys too.
+    pub fn rotates(&self) -> bool {
+        matches!(self, Self::Kernels { prepare_bytes, .. } if *prepare_bytes > 0.0)
+    }
+}
+
+/// At 1 memory and units would not overlap at all, at 1/2 perfectly; between, the best value of torch's kernels is flat.
+const fn overlap() -> f64 {
+    0.8
 }
 
 /// Where a calibration does not say: SGLang's kernel on Hopper, from published tables.

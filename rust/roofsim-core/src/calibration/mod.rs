@@ -23,7 +23,7 @@ pub use parameters::{Constant, Domain, PARAMETERS, Parameter};
 pub use power::{Power, SteadyLoad};
 pub use provenance::{ClassError, Provenance};
 
-use crate::format::ComputeDType;
+use crate::format::{ComputeDType, KvFormat};
 use crate::hardware::Accelerator;
 
 /// One calibration.
@@ -41,6 +41,12 @@ pub struct Calibration {
     /// Attention in operand types whose kernels are others than those of `attention`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attention_by_dtype: BTreeMap<ComputeDType, AttentionLaw>,
+    /// Attention of other operand types over caches whose kernels are others than those of `attention`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attention_by_kv_cache: BTreeMap<KvFormat, AttentionLaw>,
+    /// Latent attention by storage of the cache, where the library's kernels of it were measured.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latent_attention: BTreeMap<KvFormat, AttentionLaw>,
     /// Grouped GEMM.
     pub grouped_gemm: GroupedGemmLaw,
     /// Element-wise.
@@ -89,9 +95,15 @@ impl Calibration {
         self.provenance.basis == "ideal"
     }
 
-    /// The law of attention in one operand type.
-    pub fn attention_law(&self, dtype: ComputeDType) -> AttentionLaw {
-        self.attention_by_dtype.get(&dtype).copied().unwrap_or(self.attention)
+    /// The law of attention in one operand type over one storage of the cache.
+    pub fn attention_law(&self, dtype: ComputeDType, kv_format: KvFormat) -> AttentionLaw {
+        let own = self.attention_by_dtype.get(&dtype).or_else(|| self.attention_by_kv_cache.get(&kv_format));
+        own.copied().unwrap_or(self.attention)
+    }
+
+    /// The law of latent attention: the kernels' own, else that of other attention with its `latent_*` constants.
+    pub fn latent_attention_law(&self, dtype: ComputeDType, kv_format: KvFormat) -> AttentionLaw {
+        self.latent_attention.get(&kv_format).copied().unwrap_or_else(|| self.attention_law(dtype, kv_format))
     }
 
     /// The law for one operand type.

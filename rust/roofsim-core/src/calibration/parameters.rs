@@ -118,6 +118,18 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     parameter("attention", "kernels", "crowd_s", "s", NonNegative, "what a launch over very many KV heads takes more"),
     parameter("attention", "kernels", "crowd_heads", "1", Positive, "KV heads per compute unit at half of crowd_s"),
+    parameter("attention", "kernels", "head_s", "s", NonNegative, "what a unit spends on a KV head besides arithmetic"),
+    parameter("attention", "kernels", "overlap", "1", Fraction, "share of memory and units' time that is waited for"),
+    parameter("attention", "kernels", "ungrouped_t0_s", "s", NonNegative, "pass_t0_s of one query head a KV head"),
+    parameter(
+        "attention",
+        "kernels",
+        "ungrouped_e_m",
+        "1",
+        Efficiency,
+        "memory efficiency of one query head a KV head",
+    ),
+    parameter("attention", "kernels", "ungrouped_head_s", "s", NonNegative, "head_s of one query head a KV head"),
     parameter(
         "attention",
         "kernels",
@@ -201,6 +213,14 @@ pub const PARAMETERS: &[Parameter] = &[
         NonNegative,
         "query tiles: time of a unit to merge a tile with its cached prefix",
     ),
+    parameter(
+        "attention",
+        "kernels",
+        "prepare_bytes",
+        "bytes",
+        NonNegative,
+        "query tiles: traffic of rotating and storing an element before",
+    ),
     parameter("attention", "kernels", "latent_e_c", "1", Efficiency, "latent attention, absorbed: compute efficiency"),
     parameter("attention", "kernels", "latent_t0_s", "s", NonNegative, "latent attention: fixed time of its launches"),
     parameter("grouped_gemm", "smooth", "t0_s", "s", NonNegative, "fixed time"),
@@ -268,10 +288,12 @@ pub const PARAMETERS: &[Parameter] = &[
 ];
 
 /// Sections of a calibration file that hold laws, and whose laws.
-const LAW_SECTIONS: [(&str, &str); 8] = [
+const LAW_SECTIONS: [(&str, &str); 10] = [
     ("gemm", "gemm"),
     ("attention", "attention"),
     ("attention_by_dtype", "attention"),
+    ("attention_by_kv_cache", "attention"),
+    ("latent_attention", "attention"),
     ("grouped_gemm", "grouped_gemm"),
     ("elementwise", "elementwise"),
     ("collective", "collective"),

@@ -215,7 +215,8 @@ impl Builder<'_> {
     fn full_attention(&mut self, a: &Attention, count: u64) -> Result<()> {
         let tp = self.layout.tensor;
         let (heads, kv_heads) = (a.num_heads.div_ceil(tp), a.num_kv_heads.div_ceil(tp));
-        if a.rotary || a.qk_norm {
+        let law = self.machine.calibration.attention_law(self.own, self.kv_format);
+        if a.qk_norm || (a.rotary && !law.rotates()) {
             // Reads and writes the queries and the keys.
             self.elementwise("rotary", count, 2 * (heads + kv_heads) * a.head_dim, 0.0);
         }
@@ -265,6 +266,7 @@ impl Builder<'_> {
                 qk_nope_head_dim: a.qk_nope_head_dim,
                 qk_rope_head_dim: a.qk_rope_head_dim,
                 v_head_dim: a.v_head_dim,
+                projects: true,
             }),
             dtype: self.own,
             kv_format: self.kv_format,

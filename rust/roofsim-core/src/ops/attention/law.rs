@@ -11,10 +11,6 @@ use crate::calibration::AttentionLaw;
 use crate::error::Result;
 use crate::roofline::{Machine, OpCost};
 
-/// Soft maximum of memory time x and streaming time y: `max(x, y, OVERLAP (x + y))`. At 1 they would not overlap at
-/// all, at 1/2 perfectly; between, the best value is flat.
-const OVERLAP: f64 = 0.8;
-
 /// What a request, or the sum of a batch, asks of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Load {
@@ -118,10 +114,19 @@ pub struct KernelLaw {
     pub memory_seconds_per_byte: f64,
     /// Time to stream the first block of keys of one KV head.
     pub first_block_s: f64,
+    /// Soft maximum of memory time and the units' time: see [`Kernel`].
+    pub(super) overlap: f64,
+    /// What all KV heads of a request cost besides arithmetic, spread over all units.
+    heads_s: f64,
+    /// Time in which all units work through a byte with the rows of one new token.
+    row_seconds_per_byte: f64,
+    prepare_seconds_per_element: f64,
     crowd_s: f64,
     requests_to_crowd: f64,
     /// KV-splitting kernel: seconds per FLOP of all units.
     pub(super) split_seconds_per_flop: f64,
+    /// One tile of rows: seconds per FLOP of all units, exponentials included. Infinite where rows are never tiled.
+    tile_seconds_per_flop: f64,
     expansion_seconds_per_flop: f64,
     stream_seconds_per_byte: f64,
     /// Fixed time of a pass by packed rows.
@@ -148,8 +153,10 @@ pub(super) struct Kernel {
     pub compute_s: f64,
     /// Time of the memory.
     pub memory_s: f64,
-    /// Time to stream keys through one unit, which memory time hides in part.
+    /// Time of units that memory time hides in part: to stream keys, and the arithmetic of packed rows.
     pub stream_s: f64,
+    /// Soft maximum of memory time x and that time y: `max(x, y, overlap (x + y))`.
+    pub overlap: f64,
     /// Time in which nothing else happens.
     pub overhead_s: f64,
 }
@@ -158,7 +165,7 @@ impl Kernel {
     #[inline(always)]
     fn time_s(&self) -> f64 {
         let hard_s = larger(self.compute_s, self.memory_s);
-        self.overhead_s + larger(hard_s, OVERLAP * self.memory_s + OVERLAP * self.stream_s)
+        self.overhead_s + larger(hard_s, self.overlap * (self.memory_s + self.stream_s))
     }
 
     /// The faster of two.
@@ -169,18 +176,24 @@ impl Kernel {
 }
 
 impl KernelLaw {
-    pub(super) fn new(machine: &Machine<'_>, shape: &AttentionShape) -> Result<Self> {
+    /// The bare roofline: no kernels.
+    fn roofline(machine: &Machine<'_>, shape: &AttentionShape) -> Result<Self> {
         let seconds_per_flop = machine.seconds_per_flop(shape.dtype)?;
-        let roofline = Self {
+        Ok(Self {
             kernels: Kernels::Roofline,
             fixed_bytes: shape.fixed_bytes as f64,
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             memory_seconds_per_byte: machine.seconds_per_byte,
             first_block_s: 0.0,
+            overlap: 0.5,
+            heads_s: 0.0,
+            row_seconds_per_byte: 0.0,
+            prepare_seconds_per_element: 0.0,
             crowd_s: 0.0,
             requests_to_crowd: 0.0,
             split_seconds_per_flop: seconds_per_flop,
+            tile_seconds_per_flop: f64::INFINITY,
             expansion_seconds_per_flop: seconds_per_flop,
             stream_seconds_per_byte: 0.0,
             pass_t0_s: 0.0,
@@ -196,13 +209,28 @@ impl KernelLaw {
             split_t0_s: 0.0,
             split_c_s: 0.0,
             split_rows_s: 0.0,
+        })
+    }
+
+    pub(super) fn new(machine: &Machine<'_>, shape: &AttentionShape) -> Result<Self> {
+        let roofline = Self::roofline(machine, shape)?;
+        let seconds_per_flop = roofline.seconds_per_flop;
+        let calibration = machine.calibration;
+        let law = match shape.latent {
+            Some(_) => calibration.latent_attention_law(shape.dtype, shape.kv_format),
+            None => calibration.attention_law(shape.dtype, shape.kv_format),
         };
         let AttentionLaw::Kernels {
             e_m,
             stream_bytes_per_s,
             crowd_s,
             crowd_heads,
+            head_s,
+            overlap,
             pass_t0_s,
+            ungrouped_t0_s,
+            ungrouped_e_m,
+            ungrouped_head_s,
             split_t0_s,
             split_c_s,
             split_rows_s,
@@ -215,16 +243,24 @@ impl KernelLaw {
             tile_last,
             tile_end,
             prefix_tile_s,
+            prepare_bytes,
             latent_e_c,
             latent_t0_s,
-        } = machine.calibration.attention_law(shape.dtype)
+        } = law
         else {
             return Ok(roofline);
         };
+        // One query head a KV head: another kernel.
+        let own =
+            |ungrouped: Option<f64>, other: f64| if shape.is_ungrouped() { ungrouped.unwrap_or(other) } else { other };
+        let (e_m, pass_t0_s) = (own(ungrouped_e_m, e_m), own(ungrouped_t0_s, pass_t0_s));
+        let head_s = if shape.latent.is_some() { 0.0 } else { own(ungrouped_head_s, head_s) };
         let units = machine.compute_units();
         let tiled = units.is_some();
         let (split_e_c, own_t0_s) = if shape.latent.is_some() { (latent_e_c, latent_t0_s) } else { (split_e_c, 0.0) };
         let crowded = if units.is_some() { crowd_s * shape.relative_width().sqrt() } else { 0.0 };
+        let heads_s = head_s * shape.relative_width().sqrt() * shape.streamed_heads();
+        let heads_s = units.map_or(0.0, |units| heads_s / units);
         let units = units.unwrap_or(1.0);
         let stream_seconds_per_byte = 1.0 / stream_bytes_per_s;
         // Products and exponentials of a block overlap in part.
@@ -236,13 +272,23 @@ impl KernelLaw {
         let split_product_s = seconds_per_flop / split_e_c;
         let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
         let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
+        let split_seconds_per_flop = larger(split_s / machine.compute_rate, split_s);
         Ok(Self {
             kernels: if tiled { Kernels::PassAndSplit } else { Kernels::Split },
             memory_seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
             first_block_s: AttentionShape::block_keys() * shape.head_bytes() * stream_seconds_per_byte,
+            overlap,
+            heads_s,
+            row_seconds_per_byte: if tiled { shape.row_flops_per_byte() * split_seconds_per_flop } else { 0.0 },
+            prepare_seconds_per_element: prepare_bytes * machine.seconds_per_byte,
             crowd_s: crowded,
             requests_to_crowd: shape.streamed_heads() / (crowd_heads * units),
-            split_seconds_per_flop: larger(split_s / machine.compute_rate, split_s),
+            split_seconds_per_flop,
+            tile_seconds_per_flop: if tiled && shape.latent.is_none() {
+                block_s / (shape.block_flops() * units)
+            } else {
+                f64::INFINITY
+            },
             expansion_seconds_per_flop: seconds_per_flop / (tile_e_c * machine.compute_rate),
             stream_seconds_per_byte,
             pass_t0_s: pass_t0_s + own_t0_s,
@@ -264,7 +310,11 @@ impl KernelLaw {
 
     /// The load of one request.
     pub fn load(&self, counts: &Counts) -> Load {
-        let mut split_s = counts.split_flops * self.split_seconds_per_flop;
+        let mut split_s = if counts.is_packed {
+            self.packed_s(counts.split_flops, counts)
+        } else {
+            self.split_s(counts.split_flops, counts.prepared_elements)
+        };
         if self.kernels == Kernels::Split && counts.expanded_flops > 0.0 {
             split_s = smaller(split_s, counts.expanded_flops * self.expansion_seconds_per_flop);
         }
@@ -287,6 +337,18 @@ impl KernelLaw {
         }
     }
 
+    /// Time of the KV-splitting kernel's arithmetic and of preparing its queries, spread over all units.
+    pub(super) fn split_s(&self, flops: f64, prepared_elements: f64) -> f64 {
+        flops * self.split_seconds_per_flop + self.heads_s + prepared_elements * self.prepare_seconds_per_element
+    }
+
+    /// Time of the arithmetic of packed rows, spread over all units: never more than that of a whole tile of rows, so
+    /// that a kernel which one row keeps busy does not price many rows at many times that.
+    fn packed_s(&self, flops: f64, counts: &Counts) -> f64 {
+        let arithmetic_s = flops * self.split_seconds_per_flop;
+        self.heads_s + smaller(arithmetic_s, counts.one_tile_flops * self.tile_seconds_per_flop)
+    }
+
     /// Time to stream the keys of one KV head through one unit.
     fn stream_s(&self, counts: &Counts) -> f64 {
         counts.head_bytes * self.stream_seconds_per_byte
@@ -305,12 +367,14 @@ impl KernelLaw {
         } else {
             whole_s
         };
-        let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop;
+        let prepare_s = (counts.prepared_elements + counts.written_elements) * self.prepare_seconds_per_element;
+        let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop + prepare_s;
+        let packed_s = self.packed_s(counts.packed_limit_flops, counts);
         let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
         let split_s = counts.split_flops * self.split_seconds_per_flop;
         Load {
             // Never cheaper than the most rows that are packed, so that one more row never helps.
-            tile_s: larger(tile_s, counts.packed_limit_flops * self.split_seconds_per_flop),
+            tile_s: larger(tile_s, packed_s),
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
             stream_s,
@@ -328,6 +392,13 @@ impl KernelLaw {
     #[inline(always)]
     pub(super) fn memory_s(&self, load: &Load) -> f64 {
         (self.fixed_bytes + load.moved_bytes) * self.memory_seconds_per_byte
+    }
+
+    /// Time of the units for the rows of one new token a request, which memory time hides in part: of every KV head, and
+    /// of every byte.
+    #[inline(always)]
+    pub(super) fn heads_s(&self, load: &Load) -> f64 {
+        load.requests * self.heads_s + load.moved_bytes * self.row_seconds_per_byte
     }
 
     /// What more KV heads at once than the machine has units cost every launch: at most `crowd_s`.
@@ -360,7 +431,8 @@ impl KernelLaw {
         Kernel {
             compute_s: self.tiles_s(load),
             memory_s: self.memory_s(load),
-            stream_s: load.stream_s,
+            stream_s: larger(load.stream_s, self.heads_s(load)),
+            overlap: self.overlap,
             overhead_s: self.crowding_s(load) + load.pass_overhead_s + self.tile_end_s * smaller(load.filled, 1.0),
         }
     }
@@ -371,7 +443,8 @@ impl KernelLaw {
         Kernel {
             compute_s: larger(compute_s, self.first_block_s),
             memory_s: self.memory_s(load),
-            stream_s: self.first_block_s,
+            stream_s: larger(self.first_block_s, self.heads_s(load)),
+            overlap: self.overlap,
             overhead_s: self.crowding_s(load) + load.split_overhead_s,
         }
     }
@@ -401,10 +474,11 @@ impl KernelLaw {
         let pass = Kernel {
             compute_s: larger(load.split_s, load.stream_s),
             memory_s: self.memory_s(load),
-            stream_s: load.stream_s,
+            stream_s: larger(load.stream_s, self.heads_s(load)),
+            overlap: self.overlap,
             overhead_s: self.crowding_s(load) + self.pass_t0_s,
         };
-        smaller(pass.time_s(), self.split_time_s(load))
+        smaller(pass.time_s(), self.split_kernel(load, load.split_s).time_s())
     }
 
     /// Time with the faster of both kernels.
@@ -440,6 +514,7 @@ impl KernelLaw {
                 compute_s: load.flops * self.seconds_per_flop,
                 memory_s: self.least_s(load),
                 stream_s: 0.0,
+                overlap: self.overlap,
                 overhead_s: 0.0,
             },
             Kernels::Split => self.split_kernel(load, load.split_s),

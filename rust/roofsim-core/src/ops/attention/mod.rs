@@ -33,7 +33,8 @@ impl AttentionOp {
         let law = KernelLaw::new(machine, &shape)?;
         let intervals = &machine.calibration.intervals;
         let bar = |interval: &Interval| interval.bar(law.seconds_per_flop, machine.seconds_per_byte, None);
-        let (decode_bar, prefill_bar) = (bar(&intervals.decode_attention), bar(&intervals.prefill_attention));
+        let (decode, prefill) = intervals.attention(shape.latent.is_some());
+        let (decode_bar, prefill_bar) = (bar(&decode), bar(&prefill));
         Ok(Self { shape, law, decode_bar, prefill_bar })
     }
 

@@ -81,7 +81,8 @@ impl KernelLaw {
     fn run(&self, shape: &AttentionShape, limits: &Limits, count: f64, request: Request, split_s: f64) -> Run {
         let mut run = Run { request, split_s, short_s: Vec::new(), tiled: Vec::new() };
         if request.query_tokens > SHORT[0] {
-            let short_s = |most: &u64| count * (shape.short_flops(*most, request) * self.split_seconds_per_flop);
+            let short_s =
+                |most: &u64| count * self.split_s(shape.short_flops(*most, request), shape.prepared_elements(*most));
             run.short_s = limits.short.iter().map(short_s).collect();
             let tiled = |most: &u64| {
                 let context_tokens = request.context_tokens.min(*most);
@@ -115,7 +116,8 @@ impl KernelLaw {
         Kernel {
             compute_s: larger(queued_s, larger(load.longest_s, self.most_waves_s(&mut waves, total.split_overhead_s))),
             memory_s: self.memory_s(total),
-            stream_s: load.stream_s,
+            stream_s: larger(load.stream_s, self.heads_s(total)),
+            overlap: self.overlap,
             overhead_s: self.crowding_s(total)
                 + larger(total.split_overhead_s, total.pass_overhead_s)
                 + self.tile_end_s * filled,

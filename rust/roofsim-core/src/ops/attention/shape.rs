@@ -10,7 +10,7 @@ use crate::workload::Request;
 /// Queries and keys of one block of the query-tiled kernel.
 const BLOCK: u64 = 128;
 /// Rows to which the matrix units pad a tile of packed rows; the query heads that share a KV head are packed as rows.
-const PADDED_ROWS: u64 = 16;
+const PADDED_ROWS: u64 = 8;
 /// Packed rows up to which one pass over the keys serves a KV head; beyond, queries are tiled.
 const PACKED_ROWS: u64 = 64;
 /// The same of latent attention, in new tokens of all heads; beyond, keys may be expanded.
@@ -27,6 +27,15 @@ pub struct LatentHeads {
     pub qk_rope_head_dim: u64,
     /// Width of a value head.
     pub v_head_dim: u64,
+    /// Whether the up-projection of queries, outputs or keys belongs to the operation; kernels are measured without.
+    pub projects: bool,
+}
+
+impl LatentHeads {
+    /// Elements of one head's up-projections.
+    const fn projection(&self) -> u64 {
+        if self.projects { self.kv_lora_rank * (self.qk_nope_head_dim + self.v_head_dim) } else { 0 }
+    }
 }
 
 /// Attention on one rank.
@@ -66,8 +75,14 @@ pub struct Counts {
     pub split_flops: f64,
     /// FLOPs of the most rows that are packed, over the same keys.
     pub packed_limit_flops: f64,
+    /// FLOPs of one whole tile of rows over the same keys, for every KV head.
+    pub one_tile_flops: f64,
     /// Whether the rows of a KV head are few enough for one pass over the keys.
     pub is_packed: bool,
+    /// Elements of new queries, keys and values that are rotated and stored before a kernel of tiles.
+    pub prepared_elements: f64,
+    /// Elements of the queries, keys and values that latent attention writes out in its expanded form.
+    pub written_elements: f64,
     /// Share of a tile that the packed rows fill.
     pub row_share: f64,
     /// Query tiles behind a cached prefix, or without one.
@@ -174,7 +189,10 @@ impl AttentionShape {
             moved_bytes: float(if is_packed { bytes } else { self.tiled_bytes(q, keys, bytes) }),
             split_flops: float(split_flops),
             packed_limit_flops: float(self.split_flops(self.most_packed_tokens(), request, keys)),
+            one_tile_flops: keys as f64 * (2 * (self.head_dim + self.v_head_dim) * self.num_kv_heads * BLOCK) as f64,
             is_packed,
+            prepared_elements: self.prepared_elements(q),
+            written_elements: if self.latent.is_some() { self.elements(q, keys) } else { 0.0 },
             row_share: rows.min(BLOCK) as f64 / BLOCK as f64,
             tiles,
             whole,
@@ -194,6 +212,26 @@ impl AttentionShape {
         self.split_flops(most, request, keys_read(self.span, request)) as f64
     }
 
+    /// Elements of the new queries, keys and values of `q` tokens, where a kernel of its own prepares them: packed rows
+    /// are prepared by the kernel that attends them. Projections of latent attention are operations of their own.
+    pub fn prepared_elements(&self, q: u64) -> f64 {
+        if self.latent.is_some() || q <= self.most_packed_tokens() {
+            return 0.0;
+        }
+        self.elements(q, q)
+    }
+
+    /// Elements of the queries of `q` tokens and the keys and values of `keys` tokens.
+    fn elements(&self, q: u64, keys: u64) -> f64 {
+        q as f64 * (self.num_heads * self.head_dim) as f64
+            + keys as f64 * (self.num_kv_heads * (self.head_dim + self.v_head_dim)) as f64
+    }
+
+    /// Whether every KV head serves one query head.
+    pub const fn is_ungrouped(&self) -> bool {
+        self.latent.is_none() && self.num_heads <= self.num_kv_heads
+    }
+
     /// Width of a key and a value head over that of two heads of 128.
     pub fn relative_width(&self) -> f64 {
         (self.head_dim + self.v_head_dim) as f64 / 256.0
@@ -207,6 +245,17 @@ impl AttentionShape {
     /// Bytes of one token of one KV head in the cache.
     pub fn head_bytes(&self) -> f64 {
         (self.cached_elements() * self.kv_format.element_bytes()) as f64 / self.streamed_heads()
+    }
+
+    /// FLOPs of the packed rows of one new token for each byte of the cache.
+    pub fn row_flops_per_byte(&self) -> f64 {
+        let flops = if let Some(latent) = self.latent {
+            2 * self.num_heads * (2 * latent.kv_lora_rank + latent.qk_rope_head_dim)
+        } else {
+            let rows = self.packed_rows(1).next_multiple_of(PADDED_ROWS);
+            2 * (self.head_dim + self.v_head_dim) * self.num_kv_heads * rows
+        };
+        flops as f64 / (self.cached_elements() * self.kv_format.element_bytes()) as f64
     }
 
     /// Keys of one block.
@@ -228,7 +277,7 @@ impl AttentionShape {
     pub fn absorbed_flops(&self, latent: LatentHeads, q: u64, pairs: u64) -> u128 {
         let heads = u128::from(self.num_heads);
         let width = u128::from(2 * latent.kv_lora_rank + latent.qk_rope_head_dim);
-        let project = u128::from(latent.kv_lora_rank * (latent.qk_nope_head_dim + latent.v_head_dim));
+        let project = u128::from(latent.projection());
         2 * heads * (u128::from(pairs) * width + u128::from(q) * project)
     }
 
@@ -236,7 +285,7 @@ impl AttentionShape {
     pub fn expanded_flops(&self, latent: LatentHeads, keys: u64, pairs: u64) -> u128 {
         let heads = u128::from(self.num_heads);
         let width = u128::from(latent.qk_nope_head_dim + latent.qk_rope_head_dim + latent.v_head_dim);
-        let project = u128::from(latent.kv_lora_rank * (latent.qk_nope_head_dim + latent.v_head_dim));
+        let project = u128::from(latent.projection());
         2 * heads * (u128::from(pairs) * width + u128::from(keys) * project)
     }
 

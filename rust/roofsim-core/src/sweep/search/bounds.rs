@@ -345,5 +345,8 @@ fn parts_grow(deployment: &Deployment) -> bool {
     let calibration = &deployment.calibration;
     calibration.gemm.values().all(|law| matches!(law, GemmLaw::Roofline | GemmLaw::Smooth { .. }))
         && matches!(calibration.attention, AttentionLaw::Roofline)
+        && calibration.attention_by_dtype.is_empty()
+        && calibration.attention_by_kv_cache.is_empty()
+        && calibration.latent_attention.is_empty()
         && matches!(calibration.grouped_gemm, GroupedGemmLaw::Roofline)
 }
