@@ -353,7 +353,7 @@ impl PyDeployment {
     /// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
     /// >>> state = dep.steady_state(batch_size=64, input_tokens=1024, output_tokens=1024)
     /// >>> state["mixed_steps"], round(1e3 * state["tpot_s"], 1)
-    /// (9, 14.5)
+    /// (9, 16.8)
     #[pyo3(signature = (*, batch_size, input_tokens, output_tokens, max_num_batched_tokens = None))]
     fn steady_state<'py>(
         &self,
