@@ -355,6 +355,14 @@ class Deployment:
         batch_size: SupportsIndex | None = None,
         cached_tokens: SupportsIndex | None = None,
     ) -> StepCost: ...
+    def steady_state(
+        self,
+        *,
+        batch_size: SupportsIndex,
+        input_tokens: SupportsIndex,
+        output_tokens: SupportsIndex,
+        max_num_batched_tokens: SupportsIndex | None = None,
+    ) -> dict[str, Any]: ...
     def capacity(
         self,
         mode: str = "ideal",

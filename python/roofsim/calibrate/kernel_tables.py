@@ -34,6 +34,8 @@ LEAST_PROMPT = LEAST_CONTEXT = 64
 Decodes behind fewer tokens, half of the tables' rows, are thousands of launches of next to nothing."""
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 """Formats whose operands and weights are of one type; weight-only and block-scaled kernels are other classes."""
+GEMM_DTYPES = {**DTYPES, "nvfp4": "fp4"}
+"""Of GEMM also NVIDIA's scaled four-bit format, whose activations are four bits wide too."""
 
 
 def _records(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -47,10 +49,11 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _gemm(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    if row["gemm_dtype"] not in DTYPES:
+    dtype = GEMM_DTYPES.get(row["gemm_dtype"])
+    if dtype is None:
         return None
     m, n, k = (int(row[name]) for name in "mnk")
-    return {"family": "gemm", "dtype": DTYPES[row["gemm_dtype"]], "m": m, "n": n, "k": k, "shape_group": f"({n},{k})"}
+    return {"family": "gemm", "dtype": dtype, "m": m, "n": n, "k": k, "shape_group": f"({n},{k})"}
 
 
 def _attention(row: Mapping[str, Any]) -> dict[str, Any] | None:

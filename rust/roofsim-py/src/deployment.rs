@@ -10,6 +10,7 @@ use roofsim_core::deployment::{Deployment, DeploymentSpec};
 use roofsim_core::engine::Engine;
 use roofsim_core::format::WeightFormat;
 use roofsim_core::parallel::Layout;
+use roofsim_core::plan::Workload;
 use roofsim_core::workload::{Batch, Request};
 
 use crate::accelerator::PyAccelerator;
@@ -19,6 +20,7 @@ use crate::capacity::PyCapacity;
 use crate::cost::PyStepCost;
 use crate::error::{IntoPython, spec};
 use crate::model::PyModel;
+use crate::plan::step_dict;
 
 /// A model on accelerators in a layout with formats: compiled once, then costed per step.
 ///
@@ -329,6 +331,81 @@ impl PyDeployment {
         }
         let request = Request::new(prompt - cached, prompt).python()?;
         Ok(PyStepCost::new(slf, Batch::uniform(count_or("batch_size", batch_size, 1)?, request).python()?))
+    }
+
+    /// What a server does at a steady concurrency: decodes share some steps with the prompts that replace finished requests.
+    ///
+    /// Of every O steps N = ceil(B I / (M - B)) are mixed; TPOT = (N mixed + (O - N) decode) / O. The same formula as `roofsim.plan`'s.
+    ///
+    /// Parameters
+    /// ----------
+    /// batch_size : int
+    ///     Requests in flight B per data-parallel replica: the server's concurrency over its replicas.
+    /// input_tokens, output_tokens : int
+    ///     Tokens of a prompt I, tokens generated O, alike for all requests; the mean where they vary.
+    /// max_num_batched_tokens : int, optional
+    ///     Rows M that one step may hold; 8192 by default.
+    ///
+    /// Returns
+    /// -------
+    /// dict
+    ///     Seconds: `tpot_s`, `ttft_s` (chunks of one prompt, no queue) with `_low_s` and `_high_s`, `itl_max_s`, `burst_ttft_s` (mean of B
+    ///     requests that arrive at once); `mixed_steps`; `tokens_per_s` of all replicas; `decode_step` and `mixed_step`.
+    ///
+    /// Raises
+    /// ------
+    /// SpecError
+    ///     A count out of range, or prompts that do not fit between the decodes: N > O.
+    ///
+    /// Notes
+    /// -----
+    /// Leaves out random arrivals, requests of different lengths, the network and the client. Whether the requests fit the memory is
+    /// `capacity`'s subject. How far off public measurements: docs/serving.md. Source: Agrawal et al., "Sarathi-Serve", OSDI 2024.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import roofsim as rs
+    /// >>> dep = rs.Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel_size=4, calibration="ideal")
+    /// >>> state = dep.steady_state(batch_size=64, input_tokens=1024, output_tokens=1024)
+    /// >>> state["mixed_steps"], round(1e3 * state["tpot_s"], 1)
+    /// (9, 16.8)
+    #[pyo3(signature = (*, batch_size, input_tokens, output_tokens, max_num_batched_tokens = None))]
+    fn steady_state<'py>(
+        &self,
+        py: Python<'py>,
+        batch_size: &Bound<'py, PyAny>,
+        input_tokens: &Bound<'py, PyAny>,
+        output_tokens: &Bound<'py, PyAny>,
+        max_num_batched_tokens: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let batch = count("batch_size", batch_size)?;
+        let workload = Workload {
+            input_tokens: count("input_tokens", input_tokens)?,
+            output_tokens: count("output_tokens", output_tokens)?,
+            ttft_s: None,
+            tpot_s: None,
+            token_budget: count_or(
+                "max_num_batched_tokens",
+                max_num_batched_tokens,
+                CapacityLimits::default().max_num_batched_tokens,
+            )?,
+        };
+        let state = workload.steady_state(&self.inner, batch).python()?;
+        let in_flight = batch * self.inner.layout.pipeline * self.inner.layout.data;
+        let row = PyDict::new(py);
+        row.set_item("tpot_s", state.tpot_s)?;
+        row.set_item("ttft_s", state.ttft_s)?;
+        for (field, [low, high]) in [("ttft", state.ttft_interval_s), ("tpot", state.tpot_interval_s)] {
+            row.set_item(format!("{field}_low_s"), low)?;
+            row.set_item(format!("{field}_high_s"), high)?;
+        }
+        row.set_item("itl_max_s", state.itl_max_s)?;
+        row.set_item("burst_ttft_s", workload.burst_ttft_s(&self.inner, batch).python()?)?;
+        row.set_item("mixed_steps", state.mixed_steps)?;
+        row.set_item("tokens_per_s", in_flight as f64 / state.tpot_s)?;
+        row.set_item("decode_step", step_dict(py, &state.decode)?)?;
+        row.set_item("mixed_step", step_dict(py, &state.mixed)?)?;
+        Ok(row)
     }
 
     /// How many sequences fit, on the fullest rank of one replica.

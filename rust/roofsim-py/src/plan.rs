@@ -132,7 +132,7 @@ fn option_dict<'py>(py: Python<'py>, o: &PlanOption) -> PyResult<Bound<'py, PyDi
     Ok(row)
 }
 
-fn step_dict<'py>(py: Python<'py>, cost: &OpCost) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn step_dict<'py>(py: Python<'py>, cost: &OpCost) -> PyResult<Bound<'py, PyDict>> {
     let row = PyDict::new(py);
     row.set_item("time_s", cost.time_s)?;
     row.set_item("time_low_s", cost.time_low_s)?;

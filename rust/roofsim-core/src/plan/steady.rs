@@ -101,6 +101,34 @@ impl Workload {
         Ok(step)
     }
 
+    /// The steady state of a deployment at one batch size, checked: what a server does at this concurrency a replica.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for tokens out of range, and for a batch whose prompts do not fit between its decodes.
+    pub fn steady_state(&self, deployment: &Deployment, batch: u64) -> Result<Steady> {
+        self.check()?;
+        if batch == 0 {
+            return Err(Error::spec("batch_size", batch, "must be at least 1"));
+        }
+        self.steady(deployment, batch)
+    }
+
+    /// Mean time to first token of `batch` requests that arrive at once at an idle server: prompts are taken whole, as
+    /// many as the budget holds (one at least), step after step; of n equal steps the mean request waits (n + 1) / 2.
+    ///
+    /// # Errors
+    /// As [`Self::steady_state`], but for the budget.
+    pub fn burst_ttft_s(&self, deployment: &Deployment, batch: u64) -> Result<f64> {
+        self.check()?;
+        if batch == 0 {
+            return Err(Error::spec("batch_size", batch, "must be at least 1"));
+        }
+        let whole = (self.token_budget / self.input_tokens).clamp(1, batch);
+        let prompt = Request::new(self.input_tokens, self.input_tokens)?;
+        let step = deployment.step.cost(&Batch::uniform(whole, prompt)?);
+        Ok(step.time_s * (batch as f64 / whole as f64 + 1.0) / 2.0)
+    }
+
     /// The steady state at a batch that the budget allows.
     pub(super) fn steady(&self, deployment: &Deployment, batch: u64) -> Result<Steady> {
         let mixed_steps = self.mixed_steps(batch).ok_or_else(|| {

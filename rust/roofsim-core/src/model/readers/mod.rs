@@ -23,6 +23,7 @@ mod parts;
 mod phi;
 mod quantisation;
 mod qwen;
+mod qwen3_5;
 mod smollm;
 mod sparse;
 mod vision;
@@ -57,6 +58,10 @@ const FAMILIES: &[Family] = &[
     family(&["Qwen2_5_VLForConditionalGeneration"], &["qwen2_5_vl"], qwen::qwen2_5_vl),
     family(&["Qwen3VLForConditionalGeneration"], &["qwen3_vl"], qwen::qwen3_vl),
     family(&["Qwen3VLMoeForConditionalGeneration"], &["qwen3_vl_moe"], qwen::qwen3_vl_moe),
+    family(&["Qwen3_5ForCausalLM"], &["qwen3_5_text"], qwen3_5::dense),
+    family(&["Qwen3_5ForConditionalGeneration"], &["qwen3_5"], qwen3_5::dense_vl),
+    family(&["Qwen3_5MoeForCausalLM"], &["qwen3_5_moe_text"], qwen3_5::moe),
+    family(&["Qwen3_5MoeForConditionalGeneration"], &["qwen3_5_moe"], qwen3_5::moe_vl),
     family(&["MiMoForCausalLM"], &["mimo"], qwen::qwen2),
     family(&["GptOssForCausalLM"], &["gpt_oss"], gpt_oss::gpt_oss),
     family(&["DeepseekV2ForCausalLM"], &["deepseek_v2"], deepseek::deepseek),
