@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .plan_attention import decode_points, prefill_points
 from .plan_collective import visible_collective_points
 from .plan_gemm import gemm_points
+from .plan_latent import latent_points
 from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
 from .plan_quick import quick_points
 from .plan_small import elementwise_points, system_points
@@ -24,12 +25,13 @@ CUDA_FAMILIES = (
     "gemm",
     "decode_attention",
     "prefill_attention",
+    "latent_attention",
     "elementwise",
     "grouped_gemm",
     "step",
     "collective",
 )
-CPU_FAMILIES = CUDA_FAMILIES[:-1]
+CPU_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise", "grouped_gemm", "step")
 CPU_QUICK_SCALE = 0.12
 ROOFLINE_BYTES = 64 << 20
 FIRST_GEMMS = 24
@@ -43,6 +45,7 @@ def _cuda_family(family: str, rng: random.Random, memory_bytes: float, num_devic
         "gemm": lambda: gemm_points(rng),
         "decode_attention": lambda: decode_points(rng, count=400, max_kv_bytes=kv_bytes),
         "prefill_attention": lambda: prefill_points(rng, count=300, max_kv_bytes=kv_bytes),
+        "latent_attention": lambda: latent_points(kv_bytes / 4),
         "elementwise": lambda: elementwise_points(rng, count=240),
         "grouped_gemm": lambda: grouped_gemm_points(rng),
         "step": lambda: step_points(memory_bytes),

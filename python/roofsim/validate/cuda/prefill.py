@@ -81,9 +81,12 @@ def _triton(config: Any) -> Callable[..., Any]:
     return lambda query, key, value: prefill_causal(query, key, value, config)
 
 
-def prefill_candidates(bench: Bench, point: Point) -> list[Candidate]:
-    """Return every candidate for a prefill point; each takes query [B, H, T, h], key and value [B, K, S, h]."""
-    rows, context, width = (point.integer(f) for f in ("query_tokens", "context_tokens", "head_dim"))
+def prefill_candidates(bench: Bench, point: Point, *, width: int | None = None) -> list[Candidate]:
+    """Return every candidate for a prefill point; each takes query [B, H, T, h], key and value [B, K, S, h].
+
+    With a `width` the heads are the expanded ones of latent attention, which torch's kernels alone compute.
+    """
+    rows, context = point.integer("query_tokens"), point.integer("context_tokens")
     found: list[Candidate] = []
     with contextlib.suppress(Exception):
         if rows == context:
@@ -92,10 +95,12 @@ def prefill_candidates(bench: Bench, point: Point) -> list[Candidate]:
             found.append(Candidate("cudnn_parts", _cudnn_parts(bench), {}))
     with contextlib.suppress(Exception):
         found.append(Candidate("sdpa_flash", _flash(bench), {}))
+    if width is not None:
+        return found
     with contextlib.suppress(Exception):
         from .triton_attention import PREFILL_CONFIGS
 
-        for config in PREFILL_CONFIGS[width]:
+        for config in PREFILL_CONFIGS[point.integer("head_dim")]:
             tile, block, warps, stages = config
             extra = {"tile": tile, "block": block, "warps": warps, "stages": stages}
             found.append(Candidate("triton_prefill", _triton(config), extra))
