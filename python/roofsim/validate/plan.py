@@ -13,7 +13,7 @@ from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
 from .plan_quick import quick_points
 from .plan_small import elementwise_points, system_points
 from .plan_step import step_points
-from .points import Point, interleave, thin, unique
+from .points import Point, interleave, rounds, thin, unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,7 +129,7 @@ def build_plan(
         families changes no point.
     quick
         A fifth of the points, those of a whole run of the same seed and memory: a run of about a minute. Without
-        collectives, unless they are asked for.
+        collectives, unless they are asked for; in an order that a budget may cut anywhere (`rounds`).
     memory_bytes
         Device memory: bounds the KV caches.
     num_devices
@@ -157,5 +157,7 @@ def build_plan(
                 plan[family] = quick_points(family, plan[family], random.Random(f"{seed}:{family}:quick"))  # noqa: S311
         else:
             plan[family] = _cpu_family(family, rng, scale)
+    if quick and backend == "cuda":
+        return rounds(plan)
     points = interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311
     return points if backend == "cuda" else _first_needed(points)
