@@ -36,8 +36,10 @@ def report(
     as_json: shared.JsonOption = False,
 ) -> None:
     """Report how far predictions are from measurements: by class, operand type and device, beside the roofline."""
+    from roofsim.calibrate.fit import require_scipy
     from roofsim.report import device_accuracies, render, render_profiles
 
+    require_scipy()
     for name, folder in (
         ("output", output and Path(output).parent),
         ("profiles", profiles and Path(profiles).parent),

@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod elementwise;
 pub mod gemm;
 pub mod moe;
+pub mod quantise;
 pub mod slowdown;
 mod tile;
 
@@ -18,4 +19,5 @@ pub use dispatch::DispatchOp;
 pub use elementwise::ElementwiseOp;
 pub use gemm::GemmOp;
 pub use moe::{GroupedGemmOp, expected_distinct_experts};
+pub use quantise::QuantiseOp;
 pub use slowdown::SlowdownOp;
