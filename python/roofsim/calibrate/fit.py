@@ -142,7 +142,7 @@ def require_scipy() -> None:
 
 def log_residuals(accelerator: Accelerator, observed: Sequence[Observations]) -> NDArray[np.float64]:
     """Return ln(measured / predicted) of every point, class after class."""
-    parts = [np.log(one.measured_s / costs(accelerator, one)["time_s"]) for one in observed]
+    parts = [np.log(one.measured_s / costs(accelerator, one)["time_s"]) for one in observed if len(one)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -203,7 +203,9 @@ def fit_laws(
         fitted, constants = result.accelerator, [*constants, *result.constants]
     steps = [one for one in observed if isinstance(one, StepObservations)]
     if steps:
-        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps), prior=prior)
+        held = _held_steps(fitted, steps)
+        known = _known_of_steps(fitted, steps, held, prior)
+        result = fit(fitted, steps, STEP_PREFIXES, fixed=held, prior=known)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     return fitted, constants
 
@@ -280,7 +282,10 @@ def calibrate(
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
         held = _held_steps(fitted, steps)
-        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held, prior=prior)
+        known = _known_of_steps(fitted, steps, held, prior)
+        if known is not prior:
+            tell("few whole steps: their constants stay near assumed ones")
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held, prior=known)
         constants += law.constants
         for constant in law.constants:
             _set(tree, constant.path, constant.value)
@@ -292,7 +297,7 @@ def calibrate(
             tree["power"] = power_of_steps(_load(accelerator, tree), steps) or tree["power"]
         models = len(np.unique(np.concatenate([one.groups for one in steps])))
         residuals, folds = unseen_residuals(
-            law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models, prior=prior
+            law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models, prior=known
         )
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
         inside = _join_families(accelerator, tree, steps, unseen, folds)
@@ -340,6 +345,18 @@ def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> 
     mixtures = any(bool(np.any(one.labels == "moe")) for one in steps)
     paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
     return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
+
+
+def _known_of_steps(
+    accelerator: Accelerator, steps: Sequence[StepObservations], held: Sequence[str], prior: Calibration | None
+) -> Calibration | None:
+    """Return what the constants of steps stay near: assumed ones where one model's absence leaves fewer points."""
+    if prior is not None:
+        return prior
+    paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
+    free = [path for path in paths if path.startswith(STEP_PREFIXES) and path not in held]
+    _, counts = np.unique(np.concatenate([one.groups for one in steps]), return_counts=True)
+    return Calibration.assumed() if counts.sum() - counts.max() < len(free) else None
 
 
 def fit_sustained(

@@ -149,7 +149,7 @@ def left_out_lines(lost: Sequence[LeftOut]) -> list[str]:
     reasons: dict[tuple[str, str], list[LeftOut]] = {}
     for one in lost:
         reasons.setdefault((one.family, one.reason), []).append(one)
-    lines = [f"{len(lost)} measured points took no part in fit and score:"]
+    lines = [f"{len(lost)} measured point{'s' * (len(lost) > 1)} took no part in fit and score:"]
     for (family, reason), members in reasons.items():
         lines.append(f"  {len(members)} of {family.replace('_', ' ')}: {reason}")
         lines += [f"    {one}" for one in members[:MOST_LISTED]]

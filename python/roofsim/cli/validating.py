@@ -84,6 +84,14 @@ def validate(
         str | None,
         typer.Option("--report", help="Measure nothing; set this file beside the predictions.", show_default=False),
     ] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            "--draft-spec",
+            help="Write a spec of the measured device (.toml), to be completed from its datasheet; predict for it.",
+            rich_help_panel=shared.OUTPUT,
+        ),
+    ] = None,
     as_json: shared.JsonOption = False,
 ) -> None:
     """Measure kernels and steps on this machine and set them beside the prediction.
@@ -98,6 +106,8 @@ def validate(
     from roofsim.validate.budget import QUICK_SECONDS
     from roofsim.validate.phases import process_began
 
+    if draft is not None and (device is not None or not draft.endswith(".toml") or Path(draft).exists()):
+        raise SpecError("draft_spec", draft, "must be a new .toml file, of a device that --device does not name")
     if model is not None and points is not None:
         raise SpecError("points", points, "give either --model or --points")
     if report is None:
@@ -109,6 +119,8 @@ def validate(
             seconds = QUICK_SECONDS
         _measure(output, backend, kinds, seed, quick, seconds, began, resume, chosen)
     comparing = time.time()
+    if draft is not None:
+        device = _draft_spec(report or output, draft)
     found = compare(report or output, device=device, calibration=calibration)
     spent = {**_phases(output), "comparison": time.time() - comparing} if report is None else {}
     if as_json:
@@ -119,6 +131,17 @@ def validate(
         parts = ", ".join(f"{name.replace('_', ' ')} {s:.1f}" for name, s in spent.items())
         total = f"{time.time() - began:.1f} s in all"
         stdout().print(Text(f"{total}: {parts}", style="dim"))
+
+
+def _draft_spec(output: str, path: str) -> str:
+    """Write a draft of the measured device's spec; return its path."""
+    from roofsim.calibrate.draft import draft_spec
+    from roofsim.calibrate.files import read_files
+
+    source, header = read_files([output])
+    Path(path).write_text(draft_spec(header, source.rows), encoding="utf-8")
+    complain_softly(f"a draft of the device's spec is in {path}: put in the datasheet's peaks and bandwidth")
+    return path
 
 
 def _steps(batch: list[str] | None, query: list[str] | None, context: list[str] | None) -> list[tuple[int, int, int]]:

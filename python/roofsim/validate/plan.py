@@ -33,6 +33,9 @@ CUDA_FAMILIES = (
 )
 CPU_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise", "grouped_gemm", "step")
 CPU_QUICK_SCALE = 0.12
+MOST_CPU_WORK = 5e8
+"""Product of a point's sizes: a tenth of a second on a slow core."""
+HEAD_DIM = 128
 ROOFLINE_BYTES = 64 << 20
 FIRST_GEMMS = 24
 """As many points of a class as a fit needs."""
@@ -62,7 +65,8 @@ def _small(points: Sequence[Point], limit: float) -> list[Point]:
         for name in ("m", "n", "k", "batch_size", "query_tokens", "context_tokens", "num_heads", "head_dim"):
             value = point.params.get(name)
             size *= float(value) if isinstance(value, int) else 1.0
-        return size * float(str(point.params.get("rows", 1))) * float(str(point.params.get("width", 1)))
+        width = float(str(point.params.get("width", 1))) * (HEAD_DIM if point.params.get("op") == "rotary" else 1)
+        return size * float(str(point.params.get("rows", 1))) * width
 
     bound = {"elementwise": 4e6, "prefill_attention": limit / 8}
     return [point for point in points if work(point) <= bound.get(point.family, limit)]
@@ -91,7 +95,7 @@ def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
         "grouped_gemm": small_grouped_gemm_points,
     }
     count = max(4, round(60 * scale))
-    return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)
+    return thin(_as_fp32(_small(pools[family](), MOST_CPU_WORK)), count, rng)
 
 
 def _first_needed(points: Sequence[Point]) -> list[Point]:
