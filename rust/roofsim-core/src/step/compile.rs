@@ -204,14 +204,15 @@ impl Builder<'_> {
             FeedForward::Moe(_) => Some(self.width),
             FeedForward::None => None,
         };
-        let read = match (mixer, feed_forward) {
+        let widths = match (mixer, feed_forward) {
             // One norm is read by both.
             (Some(m), Some(f)) if layer.num_norms == 1 => vec![m.max(f)],
             (m, f) => [m, f].into_iter().flatten().collect(),
         };
         let d = self.model.hidden_size;
-        for index in 0..layer.num_norms as usize {
-            let written = read.get(index).copied().unwrap_or(self.width);
+        let mut widths = widths.into_iter();
+        for _ in 0..layer.num_norms {
+            let written = widths.next().unwrap_or(self.width);
             let op = ElementwiseOp::reducing(self.machine, d as f64 * (3.0 * self.width + written), 0.0, d);
             self.push("norm", count, Rows::All, RowOp::Elementwise(op));
         }
