@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from roofsim.validate import Point, ValidationUnavailableError
+from roofsim.validate import ARCHITECTURES, Point, ValidationUnavailableError
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -113,9 +113,41 @@ def test_grouped_gemm(
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen2.5-7b", "qwen3-8b", "olmoe-1b-7b", "mixtral-8x7b"])
 @pytest.mark.parametrize(("query", "context"), [(1, 90), (40, 40)])
 def test_step(backend: Any, model: str, query: int, context: int) -> None:
-    from roofsim.validate import ARCHITECTURES
     from roofsim.validate.plan_step import step_point
 
     rows = list(backend.measure(step_point(ARCHITECTURES[model], 2, 2, query, context, sustained=False)))
     right(rows, "graph")
     assert rows[0]["finite"]
+
+
+@needs_cuda
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen2.5-7b", "qwen3-8b"])
+@pytest.mark.parametrize(("query", "context"), [(1, 90), (40, 40)])
+def test_fp8_step(backend: Any, model: str, query: int, context: int) -> None:
+    from roofsim.validate.plan_step import step_point
+
+    point = step_point(ARCHITECTURES[model], 2, 2, query, context, sustained=False, dtype="fp8")
+    rows = list(backend.measure(point))
+    right(rows, "graph")
+    assert rows[0]["finite"]
+
+
+@needs_cuda
+@pytest.mark.parametrize(("heads", "context"), [(16, 300), (128, 1030)])
+def test_absorbed_latent_attention(backend: Any, heads: int, context: int) -> None:
+    rows = list(backend.measure(latent_point("absorbed", 3, 1, context, heads)))
+    right(rows, "triton_latent")
+
+
+@needs_cuda
+@pytest.mark.parametrize(("rows", "context"), [(130, 130), (64, 300)])
+def test_expanded_latent_attention(backend: Any, rows: int, context: int) -> None:
+    found = list(backend.measure(latent_point("expanded", 2, rows, context, 8)))
+    right(found, "sdpa_flash")
+
+
+def latent_point(form: str, batch: int, query: int, context: int, heads: int) -> Point:
+    from roofsim.validate.plan_latent import WIDTHS
+
+    sizes = {"batch_size": batch, "query_tokens": query, "context_tokens": context, "num_heads": heads}
+    return Point("latent_attention", {"dtype": "bf16", **sizes, **WIDTHS, "form": form})

@@ -77,15 +77,21 @@ class Step:
 
     def layer(self, layer: Layer) -> None:
         tp, d = self.layout.tp, self.model.d
-        for _ in range(layer.norms):
-            self.elementwise("norm", 4 * d)
+        # Residual and update in, residual and the normed row out, that one as the product after it multiplies it. The
+        # norms of this model's kinds of layer: before the mixer, before the feed-forward, further ones after each.
+        first = layer.matrices()[0].name
+        for readers in [{first}, {"gate_up_proj"}, *[set()] * (layer.norms - 2)]:
+            self.moved("norm", self.rows * (d * 3 * self.element() + self.read_by(layer, readers, d)))
         self.projections(layer)
         self.latent(layer) if layer.latent else self.attention(layer)
         self.all_reduce("mixer_all_reduce")
         if layer.moe:
             self.moe(layer)
         else:
-            self.elementwise("activation", 3 * layer.width // tp)
+            width = layer.width // tp
+            self.moved(
+                "activation", self.rows * (2 * width * self.element() + self.read_by(layer, {"down_proj"}, width))
+            )
         self.all_reduce("feed_forward_all_reduce")
 
     def projections(self, layer: Layer) -> None:
@@ -148,6 +154,16 @@ class Step:
             copies = ranks * (1 - Fraction(ranks - 1, ranks) ** m["per_token"])
             size = self.rows * copies * formats.activation_bytes(self.model.d, self.own) / self.layout.tp
             self.add(name, self.machine.collective("all_to_all", size, ranks))
+
+    def element(self) -> Fraction:
+        """Bytes of an activation's element."""
+        return Fraction(formats.BITS[self.own], 8)
+
+    def read_by(self, layer: Layer, names: set[str], elements: int) -> Fraction:
+        """Bytes of so many elements as the named matrices multiply them; full width where there is none."""
+        found = [multiplied_as(stored(m, self.fmt, self.own), self.own) for m in layer.matrices() if m.name in names]
+        bits = min(formats.BITS[found[0]], formats.BITS[self.own]) if found else formats.BITS[self.own]
+        return Fraction(elements * bits, 8)
 
     def add(self, name: str, cost: Cost) -> None:
         self.found.setdefault(name, []).append(cost)

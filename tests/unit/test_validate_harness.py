@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roofsim.validate import CPU_FAMILIES, CUDA_FAMILIES, Point, build_plan, load_measurements, measure
 from roofsim.validate.cpu.kernels import attention, attention_reference, relative_error
-from roofsim.validate.points import thin, unique
+from roofsim.validate.points import rounds, thin, unique
 from roofsim.validate.record import MeasurementFile
 from roofsim.validate.runner import run_points
 
@@ -288,3 +290,65 @@ def test_too_little_to_compare_is_said_with_what_is_missing(tmp_path):
     assert answer.exit_code == 2
     assert "a GEMM and a read or a copy" in answer.stderr
     assert "--resume" in answer.stderr
+
+
+class Slow(Faulty):
+    """A backend whose steps take far longer than its products, by the clock of the run."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def measure(self, point: Point) -> list[dict[str, object]]:
+        self.clock[0] += 10.0 if point.family == "step" else 1.0
+        return [{"backend": "a", "median_s": 1e-6}]
+
+
+def test_a_budget_leaves_out_what_would_overrun_it_and_counts_it(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    steps = [Point("step", {"dtype": "bf16", "m": m}) for m in range(3)]
+    points = [steps[0], *gemms(4), steps[1], *gemms(8)[4:], steps[2]]
+    path = tmp_path / "run.jsonl"
+    summary = run_points(Slow(clock), points, MeasurementFile(path, resume=False), deadline=119.5)
+    assert clock[0] <= 119.5
+    assert summary["reason"] == "budget"
+    assert summary["left_out"] == {"step.bf16": 2}
+    assert summary["measured"] == 9
+    rest = run_points(Slow(clock), points, MeasurementFile(path, resume=True))
+    assert (rest["reason"], rest["measured"], rest["left_out"]) == ("complete", 2, {})
+
+
+def test_a_file_says_where_its_seconds_went(tmp_path):
+    path = tmp_path / "run.jsonl"
+    summary = measure(path, backend="cpu", points=POINTS)
+    (end,) = load_measurements(path)[0]["sessions"]
+    assert list(end["phases"]) == ["start", "device", "plan", *dict.fromkeys(point.family for point in POINTS)]
+    assert all(seconds >= 0.0 for seconds in end["phases"].values())
+    assert sum(summary["phases"].values()) >= sum(row["wall_s"] for row in load_measurements(path)[1])
+
+
+@given(
+    counts=st.dictionaries(st.sampled_from(["gemm", "decode_attention", "elementwise", "system"]), st.integers(1, 30)),
+    models=st.lists(st.integers(1, 4), max_size=4),
+)
+def test_any_prefix_of_rounds_holds_as_much_of_every_class(counts, models):
+    families = {name: [Point(name, {"dtype": "bf16", "m": m}) for m in range(count)] for name, count in counts.items()}
+    if models:
+        families["step"] = [
+            Point("step", {"dtype": "bf16", "m": m}, {"shape_group": str(model)})
+            for model, count in enumerate(models)
+            for m in range(count)
+        ]
+    order = rounds(families)
+    assert sorted(point.point_id for point in order) == sorted(p.point_id for own in families.values() for p in own)
+    seen = dict.fromkeys(counts, 0)
+    for point in order:
+        if point.family in seen:
+            assert point == families[point.family][seen[point.family]]
+            seen[point.family] += 1
+            least = min([n for name, n in seen.items() if name != "system" and n < counts[name]], default=None)
+            if point.family != "system" and least is not None:
+                assert seen[point.family] <= least + 1
+    groups = [point.labels["shape_group"] for point in order if point.family == "step"]
+    assert groups == sorted(groups)

@@ -73,7 +73,11 @@ def measured_device(
     except SpecError as error:
         if header.get("backend") == "cpu":
             return empirical_accelerator(header, rows)
-        rule = f"is not in the catalogue; say which accelerator it is, or give its spec file ({error.rule})"
+        near = error.rule.partition("; ")[2]
+        rule = (
+            f"is not in the catalogue ({near}): --device says which accelerator it is, by name or spec file; "
+            "`roofsim validate --report FILE --draft-spec my-device.toml` begins such a file"
+        )
         raise SpecError("device", header.get("device"), rule) from error
 
 

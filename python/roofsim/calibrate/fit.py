@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from roofsim import Accelerator, Calibration
     from roofsim.calibrate.observations import Observations
 
-__all__ = ["Constant", "Fit", "fit"]
+__all__ = ["Constant", "Fit", "fit", "require_scipy"]
 
 SOFT_SCALE = 0.03
 """Log error at which the loss turns from square to linear: below it noise, above it the law's own misfit."""
@@ -128,9 +129,24 @@ def _axis(constant: dict[str, Any]) -> _Axis:
     return _Axis(constant["path"], constant["unit"], constant["domain"], constant["meaning"], scale)
 
 
+def require_scipy() -> None:
+    """See that scipy is there, before minutes of fitting are spent.
+
+    Raises
+    ------
+    UnsupportedError
+        It is not.
+    """
+    if find_spec("scipy") is None:
+        rule = (
+            "a fit needs it: install roofsim with its extra `calibrate` (in a checkout: pip install -e '.[calibrate]')"
+        )
+        raise UnsupportedError("scipy", "missing", rule)
+
+
 def log_residuals(accelerator: Accelerator, observed: Sequence[Observations]) -> NDArray[np.float64]:
     """Return ln(measured / predicted) of every point, class after class."""
-    parts = [np.log(one.measured_s / costs(accelerator, one)["time_s"]) for one in observed]
+    parts = [np.log(one.measured_s / costs(accelerator, one)["time_s"]) for one in observed if len(one)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -168,10 +184,8 @@ def fit(
     SpecError
         No constant stands under the prefixes, or there are fewer points than constants and no prior.
     """
-    try:
-        from scipy.optimize import least_squares
-    except ImportError:
-        raise UnsupportedError("scipy", "missing", "a fit needs it: pip install 'roofsim[calibrate]'") from None
+    require_scipy()
+    from scipy.optimize import least_squares
 
     calibration = accelerator.calibration
     chosen = [c for c in calibration.constants() if c["path"].startswith(tuple(prefixes)) and c["path"] not in fixed]

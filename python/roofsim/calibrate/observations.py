@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "latent_decode_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads"),
     "latent_prefill_attention": ("batch_size", "query_tokens", "context_tokens", "num_heads"),
 }
+STEP_SIZES = ("batch_size", "query_tokens", "context_tokens")
 CLASSES = tuple(COLUMNS)
 """Classes of single operations, in the order in which they are fitted and reported.
 
@@ -68,6 +69,15 @@ class LeftOut:
     reason: str
     measured_s: float | None = None
     ideal_s: float | None = None
+
+    def __str__(self) -> str:
+        """Return the shape of the point, and its time beside the bound's where both are known."""
+        names = ["dtype", "op", "model", *COLUMNS.get(self.family, STEP_SIZES), "rows", "width"]
+        words = [f"{name}={self.params[name]}" for name in names if self.params.get(name) is not None]
+        if self.measured_s and self.ideal_s:
+            times = f"{1e6 * self.measured_s:.2f} us, at least {1e6 * self.ideal_s:.2f} us by the bare roofline"
+            words.append(f"took {times}")
+        return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -268,12 +278,18 @@ def drop_warm(
     return _drop(observed, resident, ideal_s, "operands fit the cache, which was not cold"), ideal_s[~resident]
 
 
+def _sizes(observed: Observations, index: int) -> dict[str, Any]:
+    """Return the sizes of one point; of a step the name of its model, not its number."""
+    sizes: dict[str, Any] = {name: int(column[index]) for name, column in observed.columns.items()}
+    return sizes | ({"model": str(observed.groups[index])} if "model" in sizes else {})
+
+
 def _drop(observed: Observations, below: NDArray[np.bool_], ideal_s: NDArray[np.float64], reason: str) -> Observations:
     """Leave out the points of a mask, and list them with the reason."""
     listed = [
         LeftOut(
             observed.family,
-            {"dtype": observed.dtype, **{name: int(column[i]) for name, column in observed.columns.items()}},
+            {"dtype": observed.dtype, **_sizes(observed, int(i))},
             reason,
             float(observed.measured_s[i]),
             float(ideal_s[i]),

@@ -10,13 +10,10 @@ Source: C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
 
-from roofsim import Accelerator
-from roofsim.catalog import accelerator_names
-
-if TYPE_CHECKING:
-    from roofsim import Calibration
+from roofsim import Accelerator, Calibration
+from roofsim.catalog import accelerator_names, calibration_names
 
 __all__ = ["ENOUGH_POINTS", "known_before", "relative", "spread", "weight"]
 
@@ -67,11 +64,22 @@ def known_before(accelerator: Accelerator, kernel_library: str) -> Calibration |
     """Return the calibration that a fit of this device's measurements may lean on, or None.
 
     It is the one that the device carries, if kernels of the same library were measured for it: on such a device, or
-    on one of its family.
+    on one of its family. Else it is the first of that library in the box, its laws of tiles included: what another
+    family's units do is not known before, but it is measured now.
     """
     calibration = accelerator.calibration
-    known = calibration.provenance["basis"] in ("measured", "published", "borrowed")
-    return calibration if known and calibration.kernel_library == kernel_library else None
+    provenance = calibration.provenance
+    if calibration.kernel_library == kernel_library and (
+        provenance["basis"] in ("measured", "published")
+        or (provenance["basis"] == "borrowed" and Accelerator.load(provenance["device"]).family == accelerator.family)
+    ):
+        return calibration
+    for name in calibration_names():
+        tree = json.loads(Calibration.load(name).to_json())
+        if tree["kernel_library"] == kernel_library and tree["provenance"]["basis"] == "measured":
+            tree["provenance"]["family"] = accelerator.family
+            return Calibration.load(tree)
+    return None
 
 
 def relative(accelerator: Accelerator, kernel_library: str = "torch") -> Accelerator | None:

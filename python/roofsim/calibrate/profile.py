@@ -12,7 +12,7 @@ import numpy as np
 from roofsim import Accelerator, Calibration
 from roofsim.calibrate.bars import COVERAGE, FEW, Bar, even_weights, honest_bar, measured_range, spreads
 from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
-from roofsim.calibrate.fit import STARTS, Constant, fit
+from roofsim.calibrate.fit import STARTS, Constant, fit, require_scipy
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.graphs import GRAPH_S, graph_seconds
 from roofsim.calibrate.joint import join
@@ -29,7 +29,7 @@ from roofsim.calibrate.observations import (
 )
 from roofsim.calibrate.predict import costs
 from roofsim.calibrate.score import Score, score
-from roofsim.calibrate.steps import StepObservations, observe_steps
+from roofsim.calibrate.steps import StepObservations, joined, observe_steps
 from roofsim.calibrate.widths import parts
 from roofsim.errors import SpecError, UnsupportedError
 
@@ -65,6 +65,8 @@ WIDEST_BELOW = 0.95
 """Share of the time that a lower half reaches at most."""
 MIN_POINTS = 24
 """Fewer points of a class than this are too few to fit and to leave out from."""
+EXAMPLES = 4
+"""Points that are named where many are left out."""
 MIN_POINTS_WITH_PRIOR = 8
 """The same where a calibration of the family says what to expect."""
 
@@ -172,8 +174,24 @@ def readable(
         elif not cold:
             one, ideal_s = drop_warm(one, ideal_s, cost["bytes"], accelerator)
             one, ideal_s = drop_suspect(one, ideal_s)
-        kept.append(drop_below_ideal(one, ideal_s))
+        left = drop_below_ideal(one, ideal_s)
+        if len(left) < least:
+            skipped.append(_too_few_left(left, least))
+            continue
+        kept.append(left)
     return kept, skipped
+
+
+def _too_few_left(one: Observations, least: int) -> str:
+    """Say which points a class lost, and why, where too few of them are left for a fit."""
+    lost = [each for each in one.left_out if each.ideal_s is not None]
+    reasons = dict.fromkeys(each.reason for each in lost)
+    examples = "; ".join(str(each) for each in lost[:EXAMPLES])
+    more = f"; and {len(lost) - EXAMPLES} more" if len(lost) > EXAMPLES else ""
+    return (
+        f"{one.name}: {len(one)} of {len(one) + len(lost)} points left, fewer than the {least} that a fit needs. "
+        f"Left out as {' or '.join(reasons)}: {examples}{more}"
+    )
 
 
 def fit_laws(
@@ -192,7 +210,9 @@ def fit_laws(
         fitted, constants = result.accelerator, [*constants, *result.constants]
     steps = [one for one in observed if isinstance(one, StepObservations)]
     if steps:
-        result = fit(fitted, steps, STEP_PREFIXES, fixed=_held_steps(fitted, steps), prior=prior)
+        held = _held_steps(fitted, steps)
+        known = _known_of_steps(fitted, steps, held, prior)
+        result = fit(fitted, steps, STEP_PREFIXES, fixed=held, prior=known)
         fitted, constants = result.accelerator, [*constants, *result.constants]
     return fitted, constants
 
@@ -240,7 +260,10 @@ def calibrate(
     ------
     SpecError
         The files hold no class that can be fitted.
+    UnsupportedError
+        scipy is missing.
     """
+    require_scipy()
     tell = progress or (lambda _text: None)
     least = MIN_POINTS_WITH_PRIOR if prior else MIN_POINTS
     observed, skipped = readable(accelerator, source.rows, least, cold=source.cold)
@@ -272,7 +295,10 @@ def calibrate(
     if steps:
         tell(f"fitting steps: {sum(map(len, steps))} points")
         held = _held_steps(fitted, steps)
-        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held, prior=prior)
+        known = _known_of_steps(fitted, steps, held, prior)
+        if known is not prior:
+            tell("few whole steps: their constants stay near assumed ones")
+        law = fit(_load(accelerator, tree), steps, STEP_PREFIXES, fixed=held, prior=known)
         constants += law.constants
         for constant in law.constants:
             _set(tree, constant.path, constant.value)
@@ -284,15 +310,13 @@ def calibrate(
             tree["power"] = power_of_steps(_load(accelerator, tree), steps) or tree["power"]
         models = len(np.unique(np.concatenate([one.groups for one in steps])))
         residuals, folds = unseen_residuals(
-            law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models, prior=prior
+            law.accelerator, steps, STEP_PREFIXES, fixed=held, folds=models, prior=known
         )
         unseen = [one.measured_s / np.exp(residual) for one, residual in zip(steps, residuals, strict=True)]
-        joins = [join(accelerator, tree, *each) for each in zip(steps, unseen, folds, strict=True)]
-        for made, _ in joins:
-            tree["intervals"] |= made
+        inside = _join_families(accelerator, tree, steps, unseen, folds)
         stepped = _load(accelerator, tree)
-        for one, unseen_s, (_, inside) in zip(steps, unseen, joins, strict=True):
-            results.append(_scored(one, costs(stepped, one), unseen_s, {}, inside))
+        for one, unseen_s, held_steps in zip(steps, unseen, inside, strict=True):
+            results.append(_scored(one, costs(stepped, one), unseen_s, {}, held_steps))
     calibration = _finish(accelerator, tree, source, results, borrowed, prior)
     return Profile(
         calibration,
@@ -304,11 +328,48 @@ def calibrate(
     )
 
 
+def _join_families(
+    accelerator: Accelerator,
+    tree: dict[str, Any],
+    steps: Sequence[StepObservations],
+    unseen: Sequence[NDArray[np.float64]],
+    folds: Sequence[NDArray[np.int64]],
+) -> list[NDArray[np.bool_]]:
+    """Put how bars of steps join into the tree, all operand types together; return which steps lie inside theirs."""
+    inside: list[NDArray[np.bool_]] = [np.empty(0, bool)] * len(steps)
+    for family in dict.fromkeys(one.family for one in steps):
+        own = [index for index, one in enumerate(steps) if one.family == family]
+        made, held = join(
+            accelerator,
+            tree,
+            joined([steps[index] for index in own]),
+            np.concatenate([unseen[index] for index in own]),
+            np.concatenate([folds[index] for index in own]),
+        )
+        tree["intervals"] |= made
+        ends = np.cumsum([len(steps[index]) for index in own])[:-1]
+        for index, part in zip(own, np.split(held, ends), strict=True):
+            inside[index] = part
+    return inside
+
+
 def _held_steps(accelerator: Accelerator, steps: Sequence[StepObservations]) -> list[str]:
     """Return the constants that these steps say nothing about: of unbroken load, of mixtures where there are none."""
     mixtures = any(bool(np.any(one.labels == "moe")) for one in steps)
     paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
     return [path for path in paths if path == SUSTAINED or (path == DISPATCH and not mixtures)]
+
+
+def _known_of_steps(
+    accelerator: Accelerator, steps: Sequence[StepObservations], held: Sequence[str], prior: Calibration | None
+) -> Calibration | None:
+    """Return what the constants of steps stay near: assumed ones where one model's absence leaves fewer points."""
+    if prior is not None:
+        return prior
+    paths = [str(constant["path"]) for constant in accelerator.calibration.constants()]
+    free = [path for path in paths if path.startswith(STEP_PREFIXES) and path not in held]
+    _, counts = np.unique(np.concatenate([one.groups for one in steps]), return_counts=True)
+    return Calibration.assumed() if counts.sum() - counts.max() < len(free) else None
 
 
 def fit_sustained(
@@ -334,14 +395,19 @@ def readable_steps(
     bound = accelerator.with_calibration("ideal")
     kept: list[StepObservations] = []
     skipped = []
-    for one in observe_steps(rows):
-        if len(np.unique(one.groups)) < 2:
-            skipped.append(f"{one.name}: one model, of which none can be left out")
-            continue
+    found = observe_steps(rows)
+    if len({str(group) for one in found for group in one.groups}) < 2:
+        return [], [f"{one.name}: one model, of which none can be left out" for one in found]
+    for one in found:
         try:
-            kept.append(cast("StepObservations", drop_below_ideal(one, costs(bound, one)["ideal_s"])))
+            left = cast("StepObservations", drop_below_ideal(one, costs(bound, one)["ideal_s"]))
         except (UnsupportedError, SpecError) as error:
             skipped.append(f"{one.name}: {error}")
+            continue
+        if len(left):
+            kept.append(left)
+        else:
+            skipped.append(_too_few_left(left, 1))
     return kept, skipped
 
 

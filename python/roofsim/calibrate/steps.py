@@ -12,19 +12,21 @@ from roofsim.calibrate.observations import Observations, best_kernels
 from roofsim.validate.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from roofsim import Accelerator
     from roofsim.validate.architectures import Architecture
 
-__all__ = ["STEP_CLASSES", "StepObservations", "measured_model", "observe_steps", "step_costs"]
+__all__ = ["STEP_CLASSES", "StepObservations", "joined", "measured_model", "observe_steps", "step_costs"]
 
 STEP_CLASSES = ("decode_step", "prefill_step")
 HOST_BOUND_S = 3.3e-3
 """Replays of shorter steps are launched more slowly than the device runs them, which steady load then measures."""
-DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "bfloat16"}
+"""Activations of a step whose products multiply the operand type."""
+FP8_WEIGHTS = {"quant_method": "fp8", "activation_scheme": "static"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,25 @@ class StepObservations(Observations):
         return replace(held, measured_s=held.sustained_s)
 
 
+def joined(steps: Sequence[StepObservations]) -> StepObservations:
+    """Return steps of one family and several operand types as one; the operand type is the first's."""
+    offsets = np.cumsum([0, *(len(one.models) for one in steps)])
+    columns = {name: np.concatenate([one.columns[name] for one in steps]) for name in steps[0].columns}
+    models = zip(steps, offsets, strict=False)
+    columns["model"] = np.concatenate([one.columns["model"] + np.uint64(offset) for one, offset in models])
+    return replace(
+        steps[0],
+        columns=columns,
+        models=tuple(model for one in steps for model in one.models),
+        measured_s=np.concatenate([one.measured_s for one in steps]),
+        groups=np.concatenate([one.groups for one in steps]),
+        labels=np.concatenate([one.labels for one in steps]),
+        kernels=np.concatenate([one.kernels for one in steps]),
+        sustained_s=np.concatenate([one.sustained_s for one in steps]),
+        energy_j=np.concatenate([one.energy_j for one in steps]),
+    )
+
+
 def measured_model(architecture: Architecture, num_layers: int, dtype: str = "bf16") -> Model:
     """Return an architecture of the harness, cut to some layers, as the core reads a `config.json`."""
     a = architecture
@@ -85,6 +106,8 @@ def measured_model(architecture: Architecture, num_layers: int, dtype: str = "bf
         "tie_word_embeddings": a.tie_word_embeddings,
         "torch_dtype": DTYPES[dtype],
     }
+    if dtype == "fp8":
+        config["quantization_config"] = FP8_WEIGHTS
     if a.num_experts:
         config |= {"num_experts_per_tok": a.num_experts_per_tok, "norm_topk_prob": True}
         config["num_local_experts" if name == "MixtralForCausalLM" else "num_experts"] = a.num_experts
@@ -102,22 +125,23 @@ def _tiny(dtype: str) -> Model:
 
 
 def observe_steps(rows: Iterable[Mapping[str, Any]]) -> list[StepObservations]:
-    """Sort the step rows of measurement files into decode and prefill.
+    """Sort the step rows of measurement files into decode and prefill, by operand type of their products.
 
     The time of a step is its median in short runs, between pauses in which the clock recovers; under unbroken load it
     is kept apart. Models that the harness no longer knows are passed over.
     """
     best, _ = best_kernels(row for row in rows if row["family"] == "step")
     found = []
-    for family in STEP_CLASSES:
-        chosen = [
-            row
-            for row in best
-            if (row["query_tokens"] == 1) == (family == "decode_step")
-            and (row["model"] in ARCHITECTURES or row["model"] == "tiny")
-        ]
-        if chosen:
-            found.append(_gather(family, chosen))
+    known = [row for row in best if row["model"] in ARCHITECTURES or row["model"] == "tiny"]
+    for dtype in dict.fromkeys(["bf16", *sorted(str(row["dtype"]) for row in known)]):
+        for family in STEP_CLASSES:
+            chosen = [
+                row
+                for row in known
+                if row["dtype"] == dtype and (row["query_tokens"] == 1) == (family == "decode_step")
+            ]
+            if chosen:
+                found.append(_gather(family, chosen))
     return found
 
 
@@ -161,7 +185,9 @@ def step_costs(accelerator: Accelerator, observed: StepObservations) -> dict[str
     for index in np.unique(model):
         own = model == index
         shape = [observed.columns[name][own] for name in ("batch_size", "query_tokens", "context_tokens")]
-        deployment = Deployment(observed.models[int(index)], accelerator)
+        # Engines cast float32 checkpoints to bf16, and the model reader with them; what was measured did not.
+        weights, cache = ("fp32", "fp32") if observed.dtype == "fp32" else ("auto", "auto")
+        deployment = Deployment(observed.models[int(index)], accelerator, weight_dtype=weights, kv_cache_dtype=cache)
         for name, values in _core._step_costs(deployment, *shape).items():
             found.setdefault(name, np.full(len(model), np.nan))[own] = values
     return found

@@ -11,6 +11,8 @@ from roofsim.catalog.files import json_text, plain, read_text, shown, user_path
 from roofsim.errors import SpecError
 
 MAX_CALIBRATION_BYTES = 1 << 20
+OF_A_DEVICE = ("ideal", "calibrated", "sustained")
+"""Names that with_calibration takes besides those of files."""
 DIRECTORY = Path(__file__).with_suffix("")
 """One JSON file per calibration in the box."""
 
@@ -39,8 +41,11 @@ def read_calibration(source: str | os.PathLike[str] | Mapping[str, object]) -> s
     if isinstance(source, str):
         if source in calibration_names():
             return read_text("calibration", DIRECTORY / f"{source}.json", MAX_CALIBRATION_BYTES)
+        if source in (*OF_A_DEVICE, *kernel_libraries()):
+            rule = "is no file but depends on the device: give it to with_calibration or Deployment"
+            raise SpecError("calibration", source, rule)
         if not source.endswith(".json"):
-            known = ", ".join(["ideal", "calibrated", "sustained", *kernel_libraries(), *calibration_names()])
+            known = ", ".join([*OF_A_DEVICE, *kernel_libraries(), *calibration_names()])
             raise SpecError("calibration", shown(source), f"must be one of {known}, or the path of a .json file")
         return read_text("calibration", user_path(source), MAX_CALIBRATION_BYTES)
     if isinstance(source, os.PathLike):

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+own_process = False
+"""Whether this process runs one command and nothing else, so that its age is the command's."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code.
@@ -21,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments
         Words after ``roofsim``; ``sys.argv[1:]`` by default.
     """
+    global own_process
+    own_process = arguments is None
     try:
         from roofsim.cli.app import app
 

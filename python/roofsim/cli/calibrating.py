@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from roofsim import Calibration
+from roofsim.catalog import calibration_names
 from roofsim.cli import options as shared
 from roofsim.cli.display import Column, number, print_json, print_table, significant, stdout
 from roofsim.errors import SpecError
@@ -81,11 +82,11 @@ def calibrate(
 
     Exit codes: 0 fitted; 2 an input was refused, such as a file that lacks the points a fit needs; 130 interrupted.
     """
-    # scipy is an optional extra: only this command needs it.
     from roofsim.calibrate import calibrate as fit_calibration
     from roofsim.calibrate import known_before, measured_device, read_files, read_kernel_tables
-    from roofsim.calibrate.fit import STARTS
+    from roofsim.calibrate.fit import STARTS, require_scipy
 
+    require_scipy()
     if output is not None and not (output.endswith(".json") and Path(output).parent.is_dir()):
         raise SpecError("output", output, "must end in .json, in a directory that exists")
     console = stdout()
@@ -101,7 +102,7 @@ def calibrate(
     graphs = () if replayed is None else read_files([replayed])[0].rows
     known = known_before(accelerator, source.kernel_library) if prior == "auto" else None
     if prior not in ("auto", "none"):
-        known = Calibration.load(prior)
+        known = _prior(prior)
     tell = None if as_json else complain_softly
     if known is not None and tell is not None:
         tell(f"where points are few, constants stay near those of {known.name}")
@@ -116,6 +117,15 @@ def calibrate(
     _show(console, profile)
     if output is not None:
         console.print(Text(f"Written to {output}."))
+
+
+def _prior(name: str) -> Calibration:
+    """Return the calibration whose constants a fit stays near."""
+    if name in ("ideal", "calibrated", "sustained"):
+        known = ", ".join(calibration_names())
+        rule = f"must be auto (what the accelerator has), none, one of {known}, or the path of a .json file"
+        raise SpecError("prior", name, rule if name != "ideal" else rule + ": a bound has no constants to stay near")
+    return Calibration.load(name)
 
 
 def complain_softly(message: str) -> None:
@@ -150,24 +160,13 @@ def left_out_lines(lost: Sequence[LeftOut]) -> list[str]:
     reasons: dict[tuple[str, str], list[LeftOut]] = {}
     for one in lost:
         reasons.setdefault((one.family, one.reason), []).append(one)
-    lines = [f"{len(lost)} measured points took no part in fit and score:"]
+    lines = [f"{len(lost)} measured point{'s' * (len(lost) > 1)} took no part in fit and score:"]
     for (family, reason), members in reasons.items():
         lines.append(f"  {len(members)} of {family.replace('_', ' ')}: {reason}")
-        lines += [f"    {_sizes(one)}" for one in members[:MOST_LISTED]]
+        lines += [f"    {one}" for one in members[:MOST_LISTED]]
         if len(members) > MOST_LISTED:
             lines.append(f"    and {len(members) - MOST_LISTED} more")
     return lines
-
-
-def _sizes(one: LeftOut) -> str:
-    """Return the shape of a point, and its time beside the bound's where both are known."""
-    from roofsim.calibrate.observations import COLUMNS
-
-    names = ["dtype", "op", *COLUMNS.get(one.family, ()), "rows", "width"]
-    words = [f"{name}={one.params[name]}" for name in names if one.params.get(name) is not None]
-    if one.measured_s and one.ideal_s:
-        words.append(f"took {1e6 * one.measured_s:.2f} us, at least {1e6 * one.ideal_s:.2f} us by the bare roofline")
-    return " ".join(words)
 
 
 def show_errors(console: Console, profile: Profile) -> None:

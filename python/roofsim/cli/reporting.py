@@ -18,6 +18,10 @@ from roofsim.errors import SpecError
 def report(
     files: Annotated[list[str], typer.Argument(help="Measurement files, of one device or several.")],
     device: Annotated[str | None, typer.Option("--device", help="Accelerator of the files.")] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option("--calibration", help="What is judged: a name or file (.json); the device's own otherwise."),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Page to write (.md).", rich_help_panel=shared.OUTPUT)
     ] = None,
@@ -36,8 +40,10 @@ def report(
     as_json: shared.JsonOption = False,
 ) -> None:
     """Report how far predictions are from measurements: by class, operand type and device, beside the roofline."""
+    from roofsim.calibrate.fit import require_scipy
     from roofsim.report import device_accuracies, render, render_profiles
 
+    require_scipy()
     for name, folder in (
         ("output", output and Path(output).parent),
         ("profiles", profiles and Path(profiles).parent),
@@ -47,7 +53,8 @@ def report(
             raise SpecError(name, folder, "must be in a directory that exists")
     if profiles is not None:
         Path(profiles).write_text(render_profiles(), encoding="utf-8")
-    devices = device_accuracies(files, device=device, progress=None if as_json else complain_softly)
+    tell = None if as_json else complain_softly
+    devices = device_accuracies(files, device=device, calibration=calibration, progress=tell)
     if pictures is not None:
         import roofsim
         from roofsim.report.pictures import draw_roofline, draw_scatter

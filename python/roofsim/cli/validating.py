@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -11,12 +13,15 @@ import typer
 from rich.text import Text
 
 import roofsim
+from roofsim import cli
 from roofsim.cli import options as shared
 from roofsim.cli.calibrating import complain_softly
 from roofsim.cli.display import Column, number, print_json, print_table, significant, stdout
 from roofsim.errors import RoofsimError, SpecError, ValidationUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from roofsim.report import Comparison
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 POINTS = "What to measure"
 UNAVAILABLE = 3
 """Exit status of the harness on a machine that cannot measure."""
+COMPARING_SECONDS = 3.0
+"""Kept back of a command's seconds for ending the measuring process and for the comparison."""
 INTERRUPTED = 130
 """Exit status after an interruption, of the harness as of this command."""
 
@@ -57,14 +64,33 @@ def validate(
         str | None,
         typer.Option("--points", help="Rows of a sweep to measure (.csv, .jsonl).", rich_help_panel=POINTS),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="About a minute.", rich_help_panel=POINTS)] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A fifth of the points, in at most 60 seconds.", rich_help_panel=POINTS)
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the file's points and go on.")] = False,
-    budget_seconds: Annotated[float | None, typer.Option(help="Start no point after this time.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            "--budget-seconds",
+            min=0.0,
+            help="What the whole command may take; 60 with --quick. Points for which no time is left are left out.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes points, order and operands.")] = 0,
     rows: Annotated[int, typer.Option(help="Worst points to print.", min=0, rich_help_panel=shared.OUTPUT)] = 10,
     report: Annotated[
         str | None,
         typer.Option("--report", help="Measure nothing; set this file beside the predictions.", show_default=False),
+    ] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            "--draft-spec",
+            help="Write a spec of the measured device (.toml), to be completed from its datasheet; predict for it.",
+            rich_help_panel=shared.OUTPUT,
+        ),
     ] = None,
     as_json: shared.JsonOption = False,
 ) -> None:
@@ -72,23 +98,50 @@ def validate(
 
     The file it writes is what `roofsim calibrate` fits to and `roofsim report` judges by.
 
-    Exit codes: 0 measured and compared, or out of its time budget; 2 an input was refused, the machine cannot measure,
-    or too little was measured to compare; 130 interrupted: what was measured is in the file, and --resume goes on.
+    Exit codes: 0 measured and compared, all points or those for which there was time; 2 an input was refused, the
+    machine cannot measure, or too little was measured to compare; 130 interrupted: what was measured is in the file,
+    and --resume goes on.
     """
     from roofsim.report import compare
+    from roofsim.validate.budget import QUICK_SECONDS
+    from roofsim.validate.phases import process_began
 
+    if draft is not None and (device is not None or not draft.endswith(".toml") or Path(draft).exists()):
+        raise SpecError("draft_spec", draft, "must be a new .toml file, of a device that --device does not name")
     if model is not None and points is not None:
         raise SpecError("points", points, "give either --model or --points")
     if report is None:
         steps = _steps(batch_size, query_tokens, context_tokens)
         chosen = _points(model, points, tensor_parallel_size, steps, device or "h100-sxm")
         kinds = shared.words(families) if families else None
-        _measure(output, backend, kinds, seed, quick, budget_seconds, resume, chosen)
+        began = process_began() if cli.own_process else time.time()
+        if seconds is None and quick:
+            seconds = QUICK_SECONDS
+        _measure(output, backend, kinds, seed, quick, seconds, began, resume, chosen)
+    comparing = time.time()
+    if draft is not None:
+        device = _draft_spec(report or output, draft)
     found = compare(report or output, device=device, calibration=calibration)
+    spent = {**_phases(output), "comparison": time.time() - comparing} if report is None else {}
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | ({"phases_s": spent} if spent else {}))
         return
     _show(stdout(), found, rows)
+    if spent:
+        parts = ", ".join(f"{name.replace('_', ' ')} {s:.1f}" for name, s in spent.items())
+        total = f"{time.time() - began:.1f} s in all"
+        stdout().print(Text(f"{total}: {parts}", style="dim"))
+
+
+def _draft_spec(output: str, path: str) -> str:
+    """Write a draft of the measured device's spec; return its path."""
+    from roofsim.calibrate.draft import draft_spec
+    from roofsim.calibrate.files import read_files
+
+    source, header = read_files([output])
+    Path(path).write_text(draft_spec(header, source.rows), encoding="utf-8")
+    complain_softly(f"a draft of the device's spec is in {path}: put in the datasheet's peaks and bandwidth")
+    return path
 
 
 def _steps(batch: list[str] | None, query: list[str] | None, context: list[str] | None) -> list[tuple[int, int, int]]:
@@ -122,12 +175,14 @@ def _measure(
     families: list[str] | None,
     seed: int,
     quick: bool,
-    budget_seconds: float | None,
+    seconds: float | None,
+    began: float,
     resume: bool,
     points: list[Point] | None,
 ) -> None:
     from roofsim.validate import measure
     from roofsim.validate.command import wait_interrupted
+    from roofsim.validate.phases import BEGAN
 
     if backend not in ("cuda", "cpu"):
         raise SpecError("backend", backend, "must be cuda or cpu")
@@ -135,14 +190,16 @@ def _measure(
         raise SpecError("output", output, "must end in .jsonl or .jsonl.gz, in a directory that exists")
     if not resume and Path(output).exists():
         raise SpecError("output", output, "holds measurements: --resume goes on with them, or name another file")
+    budget = None if seconds is None else max(0.0, seconds - COMPARING_SECONDS)
     if backend == "cuda" and points is None:
         # A device process of its own: a kernel that hangs or crashes costs its point, not the run.
         options = ["--output", output, "--seed", str(seed)]
         options += ["--families", ",".join(families)] if families else []
         options += ["--quick"] if quick else []
         options += ["--resume"] if resume else []
-        options += [] if budget_seconds is None else ["--budget-seconds", str(budget_seconds)]
-        process = subprocess.Popen([sys.executable, "-m", "roofsim.validate", *options])  # noqa: S603
+        options += [] if budget is None else ["--seconds", str(budget)]
+        environment = {**os.environ, BEGAN: str(began)}
+        process = subprocess.Popen([sys.executable, "-m", "roofsim.validate", *options], env=environment)  # noqa: S603
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -155,10 +212,11 @@ def _measure(
             )
         if code:
             raise RoofsimError("backend", backend, f"the measuring process ended with status {code}")
+        _tell_left_out(_last_end(output))
         return
     try:
         summary = measure(
-            output, backend=backend, families=families, seed=seed, quick=quick, budget_seconds=budget_seconds,
+            output, backend=backend, families=families, seed=seed, quick=quick, budget_seconds=budget, began=began,
             resume=resume, points=points, progress=_progress(),
         )  # fmt: skip
     except ValueError as error:
@@ -167,9 +225,29 @@ def _measure(
         raise SpecError("families", ",".join(families or []), str(error)) from error
     if summary["reason"] == "interrupted":
         _leave_interrupted(output)
-    if summary["reason"] == "budget":
-        left = summary["planned"] - summary["skipped"] - summary["measured"]
-        complain_softly(f"out of time with {left:,} points to go: --resume measures them")
+    _tell_left_out(summary)
+
+
+def _last_end(output: str) -> dict[str, Any]:
+    """Return the record with which the last measuring process ended; empty where it left none."""
+    from roofsim.validate import load_measurements
+
+    header, _ = load_measurements(output)
+    ends = [record for record in header["sessions"] if record.get("record") == "end"]
+    return ends[-1] if ends else {}
+
+
+def _phases(output: str) -> dict[str, float]:
+    """Return the seconds of the measuring process by phase."""
+    return dict(_last_end(output).get("phases", {}))
+
+
+def _tell_left_out(summary: Mapping[str, Any]) -> None:
+    """Say for which points there was no time."""
+    left = summary.get("left_out") or {}
+    if left:
+        kinds = ", ".join(f"{count:,} of {name}" for name, count in left.items())
+        complain_softly(f"no time for {sum(left.values()):,} points ({kinds}): --resume measures them")
 
 
 def _leave_interrupted(output: str) -> NoReturn:

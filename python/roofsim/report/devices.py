@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
-    from roofsim import Accelerator
+    from roofsim import Accelerator, Calibration
 
 __all__ = ["device_accuracies"]
 
@@ -23,6 +23,7 @@ def device_accuracies(
     paths: Sequence[str | os.PathLike[str]],
     *,
     device: str | None = None,
+    calibration: str | Calibration | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[DeviceAccuracy]:
     """Return one report a device, in the order of the files.
@@ -33,6 +34,8 @@ def device_accuracies(
         Measurement files; several may come from one device.
     device
         Accelerator of all files, where the catalogue does not know their headers.
+    calibration
+        What is judged as `fitted`: a name, a file or a `Calibration`; each device's own when absent.
     progress
         Called with a line of text now and then.
 
@@ -49,6 +52,8 @@ def device_accuracies(
     for own in sorted_paths.values():
         source, header = read_files(own)
         accelerator = measured_device(header, device, source.rows)
+        if calibration is not None:
+            accelerator = accelerator.with_calibration(calibration)
         lender = lenders.get(accelerator.family)
         quick = _quick_plan(header)
         found.append(accuracy(accelerator, source, transfer=lender, quick_points=quick, progress=progress))

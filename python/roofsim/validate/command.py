@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .budget import QUICK_SECONDS
 from .errors import ValidationUnavailableError
 from .measure import measure
+from .phases import BEGAN, process_began
 from .plan import build_plan
 from .record import MeasurementFile
 from .runner import point_row
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "main", "wait_interrupted"]
 
 WORKER = "ROOFSIM_VALIDATE_WORKER"
-DEADLINE = "ROOFSIM_VALIDATE_DEADLINE"
 LOST = 75  # exit status of a worker whose device no longer answers
 INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 HANG_SECONDS = 90.0
@@ -49,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--families", help="comma-separated; all of the backend's by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--budget-seconds", type=float)
-    parser.add_argument("--quick", action="store_true", help="a run of about a minute")
+    parser.add_argument("--seconds", "--budget-seconds", type=float, help="that the whole run may take")
+    parser.add_argument("--quick", action="store_true", help="a run of at most a minute")
     parser.add_argument("--resume", action="store_true", help="skip points that the file holds")
     parser.add_argument("--list", action="store_true", help="print the planned points and stop")
     parser.add_argument("--compile-ahead", help=argparse.SUPPRESS)  # "1/8": this program as a compiling helper
@@ -76,9 +77,6 @@ def _marker(output: str) -> Path:
 
 def _work(options: argparse.Namespace, families: list[str] | None) -> int:
     """Measure in this process."""
-    budget = options.budget_seconds
-    if DEADLINE in os.environ:
-        budget = max(0.0, float(os.environ[DEADLINE]) - time.time())
     try:
         summary = measure(
             options.output,
@@ -86,7 +84,8 @@ def _work(options: argparse.Namespace, families: list[str] | None) -> int:
             families=families,
             seed=options.seed,
             quick=options.quick,
-            budget_seconds=budget,
+            budget_seconds=options.seconds,
+            began=float(os.environ[BEGAN]) if BEGAN in os.environ else None,
             resume=options.resume or WORKER in os.environ,
             marker=_marker(options.output),
             progress=_progress(),
@@ -212,9 +211,8 @@ def _supervise(options: argparse.Namespace, families: list[str] | None) -> int:
 def _run_workers(options: argparse.Namespace, families: list[str] | None) -> int:
     """Run workers until one ends well; each restart resumes the file and skips the point that broke the last."""
     _marker(options.output).unlink(missing_ok=True)
-    environment = {**os.environ, WORKER: "1"}
-    if options.budget_seconds is not None:
-        environment[DEADLINE] = str(time.time() + options.budget_seconds)
+    began = float(os.environ.get(BEGAN) or process_began())
+    environment = {**os.environ, WORKER: "1", BEGAN: str(began)}
     command = [sys.executable, *sys.orig_argv[1:]]
     code = 1
     for attempt in range(MAX_RESTARTS):
@@ -224,7 +222,7 @@ def _run_workers(options: argparse.Namespace, families: list[str] | None) -> int
             return code
         _say(f"worker {attempt} ended with status {code}")
         _record_crash(options, _known_points(options, families), code)
-        if DEADLINE in environment and float(environment[DEADLINE]) - time.time() < 10.0:
+        if options.seconds is not None and began + options.seconds - time.time() < 10.0:
             break
     MeasurementFile(options.output, resume=True).finish()
     return code
@@ -240,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if arguments is None:
         signal.signal(signal.SIGINT, _interrupt_once)
+    if options.quick and options.seconds is None:
+        options.seconds = QUICK_SECONDS
     families = [name.strip() for name in options.families.split(",")] if options.families else None
     fresh = not (options.list or options.resume or options.compile_ahead)
     if fresh and WORKER not in os.environ and any(map(Path.exists, _paths(options.output))):

@@ -6,6 +6,7 @@ import platform
 import time
 from typing import TYPE_CHECKING
 
+from .phases import Phases
 from .plan import build_plan
 from .record import MeasurementFile
 from .runner import Backend, RunSummary, run_points
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["measure", "open_backend"]
 
 
-def open_backend(name: str, *, seed: int = 0, quick: bool = False) -> Backend:
+def open_backend(name: str, *, seed: int = 0, quick: bool = False, phases: Phases | None = None) -> Backend:
     """Return the named backend, ready to measure; a quick one leaves out kernels that hardly ever win.
+
+    Importing torch becomes a phase of its own.
 
     Raises
     ------
@@ -36,7 +39,11 @@ def open_backend(name: str, *, seed: int = 0, quick: bool = False) -> Backend:
         return CpuBackend(seed=seed)
     if name == "cuda":
         from .cuda import CudaBackend
+        from .cuda.device import import_torch
 
+        import_torch()
+        if phases is not None:
+            phases.end("torch")
         return CudaBackend(seed=seed, quick=quick)
     raise ValueError(f"backend = {name!r}: must be 'cuda' or 'cpu'")
 
@@ -49,6 +56,7 @@ def measure(
     seed: int = 0,
     quick: bool = False,
     budget_seconds: float | None = None,
+    began: float | None = None,
     resume: bool = False,
     points: Sequence[Point] | None = None,
     marker: Path | None = None,
@@ -69,7 +77,10 @@ def measure(
     quick
         A run of about a minute.
     budget_seconds
-        No point starts after this many seconds; the order is balanced, so a cut run still covers every family.
+        Points end within this many seconds of `began`: what would take longer is left out. The order is balanced, so
+        that a cut run still covers every family.
+    began
+        Seconds of the epoch from which budget and phases count; this call when absent.
     resume
         Keep the rows of an existing file and skip their points.
     points
@@ -82,23 +93,28 @@ def measure(
     Returns
     -------
     RunSummary
-        Counts, seconds and the reason of the stop.
+        Counts, seconds by phase and the reason of the stop.
 
     Raises
     ------
     ValidationUnavailableError
         The machine lacks what the backend needs.
     """
-    began = time.monotonic()
-    engine = open_backend(backend, seed=seed, quick=quick)
+    phases = Phases(time.time() if began is None else began)
+    phases.end("start")
+    engine = open_backend(backend, seed=seed, quick=quick, phases=phases)
     header = dict(engine.describe())
+    phases.end("device")
     if points is None:
         memory = float(header.get("memory_bytes") or 80e9)
         devices = int(header.get("num_devices") or 1)
         points = build_plan(backend, families, seed=seed, quick=quick, memory_bytes=memory, num_devices=devices)
     file = MeasurementFile(output, resume=resume)
     extra = {"seed": seed, "quick": quick, "planned_points": len(points), "python": platform.python_version()}
-    deadline = None if budget_seconds is None else began + budget_seconds
-    summary = run_points(engine, points, file, deadline=deadline, header=extra, marker=marker, progress=progress)
+    spent = time.time() - phases.began
+    deadline = None if budget_seconds is None else time.monotonic() + budget_seconds - spent
+    summary = run_points(
+        engine, points, file, deadline=deadline, header=extra, marker=marker, progress=progress, phases=phases
+    )
     summary["output"] = str(file.finish())
     return summary

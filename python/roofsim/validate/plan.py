@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from .plan_attention import decode_points, prefill_points
 from .plan_collective import visible_collective_points
 from .plan_gemm import gemm_points
+from .plan_latent import latent_points
 from .plan_moe import grouped_gemm_points, small_grouped_gemm_points
 from .plan_quick import quick_points
 from .plan_small import elementwise_points, system_points
 from .plan_step import step_points
-from .points import Point, interleave, thin, unique
+from .points import Point, interleave, rounds, thin, unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,13 +25,17 @@ CUDA_FAMILIES = (
     "gemm",
     "decode_attention",
     "prefill_attention",
+    "latent_attention",
     "elementwise",
     "grouped_gemm",
     "step",
     "collective",
 )
-CPU_FAMILIES = CUDA_FAMILIES[:-1]
+CPU_FAMILIES = ("system", "gemm", "decode_attention", "prefill_attention", "elementwise", "grouped_gemm", "step")
 CPU_QUICK_SCALE = 0.12
+MOST_CPU_WORK = 5e8
+"""Product of a point's sizes: a tenth of a second on a slow core."""
+HEAD_DIM = 128
 ROOFLINE_BYTES = 64 << 20
 FIRST_GEMMS = 24
 """As many points of a class as a fit needs."""
@@ -43,6 +48,7 @@ def _cuda_family(family: str, rng: random.Random, memory_bytes: float, num_devic
         "gemm": lambda: gemm_points(rng),
         "decode_attention": lambda: decode_points(rng, count=400, max_kv_bytes=kv_bytes),
         "prefill_attention": lambda: prefill_points(rng, count=300, max_kv_bytes=kv_bytes),
+        "latent_attention": lambda: latent_points(kv_bytes / 4),
         "elementwise": lambda: elementwise_points(rng, count=240),
         "grouped_gemm": lambda: grouped_gemm_points(rng),
         "step": lambda: step_points(memory_bytes),
@@ -59,7 +65,8 @@ def _small(points: Sequence[Point], limit: float) -> list[Point]:
         for name in ("m", "n", "k", "batch_size", "query_tokens", "context_tokens", "num_heads", "head_dim"):
             value = point.params.get(name)
             size *= float(value) if isinstance(value, int) else 1.0
-        return size * float(str(point.params.get("rows", 1))) * float(str(point.params.get("width", 1)))
+        width = float(str(point.params.get("width", 1))) * (HEAD_DIM if point.params.get("op") == "rotary" else 1)
+        return size * float(str(point.params.get("rows", 1))) * width
 
     bound = {"elementwise": 4e6, "prefill_attention": limit / 8}
     return [point for point in points if work(point) <= bound.get(point.family, limit)]
@@ -88,7 +95,7 @@ def _cpu_family(family: str, rng: random.Random, scale: float) -> list[Point]:
         "grouped_gemm": small_grouped_gemm_points,
     }
     count = max(4, round(60 * scale))
-    return thin(_as_fp32(_small(pools[family](), 2e9)), count, rng)
+    return thin(_as_fp32(_small(pools[family](), MOST_CPU_WORK)), count, rng)
 
 
 def _first_needed(points: Sequence[Point]) -> list[Point]:
@@ -126,7 +133,7 @@ def build_plan(
         families changes no point.
     quick
         A fifth of the points, those of a whole run of the same seed and memory: a run of about a minute. Without
-        collectives, unless they are asked for.
+        collectives, unless they are asked for; in an order that a budget may cut anywhere (`rounds`).
     memory_bytes
         Device memory: bounds the KV caches.
     num_devices
@@ -154,5 +161,7 @@ def build_plan(
                 plan[family] = quick_points(family, plan[family], random.Random(f"{seed}:{family}:quick"))  # noqa: S311
         else:
             plan[family] = _cpu_family(family, rng, scale)
+    if quick and backend == "cuda":
+        return rounds(plan)
     points = interleave(plan, random.Random(f"{seed}:order"))  # noqa: S311
     return points if backend == "cuda" else _first_needed(points)

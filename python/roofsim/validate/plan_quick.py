@@ -29,16 +29,18 @@ QUICK_COUNTS = {
     ("elementwise", "bf16"): 36,
     ("grouped_gemm", "bf16"): 90,
     ("grouped_gemm", "fp8"): 32,
+    ("latent_attention", "bf16"): 0,
 }
 """Points of each class and operand type."""
 QUICK_STEPS = {
-    ("llama-3.2-3b", 1, 1, 2048), ("llama-3.2-3b", 32, 1, 2048), ("llama-3.2-3b", 64, 1, 1024),
-    ("llama-3.2-3b", 1, 512, 512), ("llama-3.2-3b", 1, 2048, 2048),
-    ("olmoe-1b-7b", 1, 1, 2048), ("olmoe-1b-7b", 32, 1, 2048),
-    ("olmoe-1b-7b", 1, 512, 512), ("olmoe-1b-7b", 1, 2048, 2048),
+    ("llama-3.2-3b", "bf16", 1, 1, 2048), ("llama-3.2-3b", "bf16", 32, 1, 2048), ("llama-3.2-3b", "bf16", 64, 1, 1024),
+    ("llama-3.2-3b", "bf16", 1, 512, 512), ("llama-3.2-3b", "bf16", 1, 2048, 2048),
+    ("llama-3.2-3b", "fp8", 32, 1, 2048), ("llama-3.2-3b", "fp8", 1, 2048, 2048),
+    ("olmoe-1b-7b", "bf16", 1, 1, 2048), ("olmoe-1b-7b", "bf16", 32, 1, 2048),
+    ("olmoe-1b-7b", "bf16", 1, 512, 512), ("olmoe-1b-7b", "bf16", 1, 2048, 2048),
 }  # fmt: skip
-"""(model, requests, new tokens of each, context tokens of each)."""
-QUICK_LOADED = {("llama-3.2-3b", 1, 2048, 2048)}
+"""(model, operand type, requests, new tokens of each, context tokens of each)."""
+QUICK_LOADED = {("llama-3.2-3b", "bf16", 1, 2048, 2048)}
 """Steps that are also measured under unbroken load, a second each."""
 QUICK_SYSTEM = {
     "power_idle": None, "launch_eager": None, "launch_graph": None, "host_copy_ids": 64, "copy": 512 << 20,
@@ -58,7 +60,7 @@ BACKENDS = {
 
 
 def _step_key(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(values.get(name) for name in ("model", "batch_size", "query_tokens", "context_tokens"))
+    return tuple(values.get(name) for name in ("model", "dtype", "batch_size", "query_tokens", "context_tokens"))
 
 
 def quick_points(family: str, points: Sequence[Point], rng: random.Random) -> list[Point]:

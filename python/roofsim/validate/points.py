@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Point", "Scalar", "interleave", "thin", "unique"]
+__all__ = ["Point", "Scalar", "class_of", "interleave", "rounds", "thin", "unique"]
 
 Scalar = int | float | str | bool | None
 
@@ -102,3 +102,44 @@ def interleave(families: Mapping[str, Sequence[Point]], rng: random.Random) -> l
         placed += [((i + 0.5) / len(members), family, i, point) for i, point in enumerate(members)]
     placed.sort(key=lambda item: item[:3])
     return [point for *_, point in placed]
+
+
+def class_of(point: Point) -> str:
+    """Return the class that a fit puts the point in: family and operand type."""
+    dtype = point.params.get("dtype")
+    return point.family if dtype is None else f"{point.family}.{dtype}"
+
+
+FIRST_STEPS, STEPS_APART = 2, 5
+
+
+def rounds(families: Mapping[str, Sequence[Point]]) -> list[Point]:
+    """Merge families so that a run cut short holds as many points of each class as of any other.
+
+    Each round takes the next point of every class; those of a class stay in the order in which they came, which
+    `thin` made the most telling first. Classes of few points are the dear ones: they are done early, and what a short
+    budget cuts off is the last of the cheap ones. System points come first and collectives last; all steps of a model
+    are one turn, since its weights are drawn once.
+    """
+    classes: dict[str, list[list[Point]]] = {}
+    for family in sorted(families):
+        for point in families[family]:
+            group = point.labels.get("shape_group")
+            turns = classes.setdefault("step" if family == "step" else class_of(point), [])
+            if family == "step" and turns and turns[-1][-1].labels.get("shape_group") == group:
+                turns[-1].append(point)
+            else:
+                turns.append([point])
+    placed: list[tuple[float, int, list[Point]]] = []
+    for order, (name, turns) in enumerate(classes.items()):
+        for index, turn in enumerate(turns):
+            at = float(index)
+            if name == "step":
+                at = FIRST_STEPS + STEPS_APART * index
+            elif turn[0].family == "system":
+                at = -1.0
+            elif turn[0].family == "collective":
+                at = float("inf")
+            placed.append((at, order, turn))
+    placed.sort(key=lambda item: item[:2])
+    return [point for *_, turn in placed for point in turn]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["load_rows", "points_from_deployment", "points_from_rows"]
 
 OPERAND_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
+NARROW = ("fp8", "int8", "fp4")
 MEASURED_HEAD_DIMS = (64, 128, 256)
 # operation -> (kernel, bf16 bytes a row and unit of width)
 ELEMENTWISE = {"norm": ("add_rms_norm", 8), "activation": ("silu_mul", 6), "rotary": ("rotary", 512)}
@@ -116,7 +117,10 @@ def points_from_deployment(
     for step in steps:
         batch, query, context = step
         shapes = deployment.step([(query, context)] * batch).shapes
+        narrow = any(shape["family"] == "gemm" and shape["dtype"] in NARROW for shape in shapes)
         for shape in shapes:
+            if narrow and shape["name"] in ("norm", "activation"):
+                continue  # they write what the products multiply: other kernels
             labels: dict[str, Scalar] = {
                 "source": f"deployment:{model}:{shape['name']}:tp{deployment.tensor_parallel_size}",
                 "count": shape["count"],

@@ -6,6 +6,9 @@ import datetime
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .budget import Budget
+from .phases import Phases
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
@@ -32,7 +35,7 @@ class Backend(Protocol):
 
 
 class RunSummary(dict[str, Any]):
-    """Counts of a run: planned, skipped, measured, errors, seconds, reason of the stop."""
+    """Counts of a run: planned, skipped, measured, errors, left out by class; seconds by phase; reason of the stop."""
 
 
 def point_row(point: Point, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def run_points(
     header: Mapping[str, Any] | None = None,
     marker: Path | None = None,
     progress: Callable[[int, int, Point], None] | None = None,
+    phases: Phases | None = None,
 ) -> RunSummary:
     """Measure the points that the file does not hold yet.
 
@@ -72,32 +76,37 @@ def run_points(
     file
         Where rows go; each point's rows are written before the next point starts.
     deadline
-        `time.monotonic()` value after which no further point is started.
+        `time.monotonic()` value at which the last point is to have ended: points that by the last ones of their class
+        would take longer are left out, and counted by class.
     header
         Added to the backend's own description.
     marker
         A file that names the point under way, for a supervisor to read after a crash.
     progress
         Called with (done, total, point) before each point.
+    phases
+        What came before the points; each family of them becomes a phase.
 
     Returns
     -------
     RunSummary
         What happened: `reason` is "complete", "budget", "interrupted" or "device lost"; `alive` is False when the
-        device no longer answers and the process must be replaced.
+        device no longer answers and the process must be replaced; `left_out` counts points by class for which there
+        was no time; `phases` has seconds by phase, those of points by family.
     """
     began = time.monotonic()
+    phases = phases or Phases(time.time())
+    budget = Budget(deadline)
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     file.write_header({"date": date, **backend.describe(), **(header or {})})
     todo = [point for point in points if point.point_id not in file.done]
     summary = RunSummary(planned=len(points), skipped=len(points) - len(todo), measured=0, errors=0, alive=True)
     summary["reason"] = "complete"
-    seconds: dict[str, float] = {}
+    phases.end("plan")
     try:
         for index, point in enumerate(todo):
-            if deadline is not None and time.monotonic() >= deadline:
-                summary["reason"] = "budget"
-                break
+            if not budget.allows(point):
+                continue
             if progress is not None:
                 progress(index, len(todo), point)
             if marker is not None:
@@ -105,7 +114,8 @@ def run_points(
             start = time.monotonic()
             rows = _measured(backend, point, summary)
             spent = time.monotonic() - start
-            seconds[point.family] = seconds.get(point.family, 0.0) + spent
+            budget.took(point, spent)
+            phases.end(point.family)
             rows[-1]["wall_s"] = spent
             file.append(rows)
             summary["measured"] += 1
@@ -118,6 +128,9 @@ def run_points(
     if marker is not None:
         marker.unlink(missing_ok=True)
     summary["seconds"] = time.monotonic() - began
-    summary["family_seconds"] = seconds
+    summary["left_out"] = dict(budget.left_out)
+    if budget.left_out and summary["reason"] == "complete":
+        summary["reason"] = "budget"
+    summary["phases"] = dict(phases.seconds)
     file.append([{"record": "end", **summary}])
     return summary

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{KvFormat, WeightFormat};
 use crate::hardware::Accelerator;
-use crate::model::Model;
+use crate::model::{Model, Role};
 use crate::parallel::{Infeasible, Layout, Status};
 use crate::roofline::{Machine, OpCost, Pace};
 use crate::step::CompiledStep;
@@ -97,7 +97,9 @@ impl Deployment {
 fn check_device(model: &Model, device: &Accelerator, layout: Layout) -> std::result::Result<(), Infeasible> {
     let own = model.activation_dtype();
     let formats = model.kinds.iter().flat_map(|layer| layer.weights(model.hidden_size, model.dtype));
-    for format in formats.map(|w| w.format).chain([model.dtype]) {
+    // No matrix unit multiplies vectors, whatever they are stored in.
+    let matrices = formats.filter(|w| w.role != Role::Vector);
+    for format in matrices.map(|w| w.format).chain([model.dtype]) {
         let dtype = format.compute(own);
         if device.peak(dtype).is_err() {
             let known: Vec<&str> = device.peak_flops_per_s.keys().map(|d| d.name()).collect();

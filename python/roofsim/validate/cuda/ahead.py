@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..plan_quick import keeps_kernel
+from .ahead_step import step_launches
 from .nvml import Nvml
 
 if TYPE_CHECKING:
@@ -86,9 +87,10 @@ def compile_ahead(
     compiled: list[str] = []
     torch = _dry_triton(capability, index, count, compiled)
     for point in points:
-        for launch in _launches(torch, point, quick=quick):
-            with contextlib.suppress(Exception):  # compiled where it is launched, then
-                launch()
+        with contextlib.suppress(Exception):  # compiled where it is launched, then
+            for launch in _launches(torch, point, quick=quick):
+                with contextlib.suppress(Exception):
+                    launch()
     return len(compiled)
 
 
@@ -130,6 +132,9 @@ def _launches(torch: Any, point: Point, *, quick: bool) -> Iterator[Callable[[],
         "prefill_attention": _prefill,
         "grouped_gemm": _grouped,
         "elementwise": _elementwise,
+        "latent_attention": _latent,
+        "step": step_launches,
+        "system": _system,
     }
     if point.family in makers:
         yield from makers[point.family](torch, point, quick)
@@ -181,6 +186,36 @@ def _grouped(torch: Any, point: Point, quick: bool) -> Iterator[Callable[[], Any
     for tile in (*NARROW, *MIDDLE, *WIDE):
         if not quick or keeps_kernel(point.family, "triton_grouped", list(tile)):
             yield lambda tile=tile: grouped_matmul(x, w, out, None, tiles, tile)  # type: ignore[misc]
+
+
+def _latent(torch: Any, point: Point, _quick: bool) -> Iterator[Callable[[], Any]]:
+    from .decode import split_counts
+    from .triton_latent import LATENT_CONFIGS, latent_decode
+
+    batch, context, heads, rank, nope, rope = (
+        point.integer(name)
+        for name in (
+            "batch_size", "context_tokens", "num_heads", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim",
+        )
+    )  # fmt: skip
+    if point.text("form") != "absorbed":
+        return
+    latent, query = _empty(torch, batch, heads, rank), _empty(torch, batch, heads, nope + rope)
+    cache = _empty(torch, batch, context, rank + rope)
+    for config in LATENT_CONFIGS:
+        if config[0] <= max(16, heads):
+            for splits in split_counts(MULTIPROCESSORS, batch * -(-heads // config[0]), context):
+                yield lambda config=config, splits=splits: latent_decode(latent, query, cache, splits, config, 1.0)  # type: ignore[misc]
+
+
+def _system(torch: Any, point: Point, _quick: bool) -> Iterator[Callable[[], Any]]:
+    from .triton_elementwise import empty, read_sum
+
+    if point.text("op").startswith("launch"):
+        yield empty
+    if point.text("op").startswith("read"):
+        x, out = (_empty(torch, count, dtype=torch.float32) for count in (1 << 20, MULTIPROCESSORS * 16))
+        yield lambda: read_sum(x, out)
 
 
 def _elementwise(torch: Any, point: Point, _quick: bool) -> Iterator[Callable[[], Any]]:

@@ -14,6 +14,7 @@ from .decode import measure_decode
 from .device import describe_device, import_torch, pci_bus_id
 from .elementwise import measure_elementwise
 from .gemm import measure_gemm
+from .latent import measure_latent
 from .moe import measure_grouped_gemm
 from .nvml import Nvml
 from .pool import OperandPool
@@ -31,6 +32,7 @@ FAMILIES: dict[str, Measure] = {
     "gemm": measure_gemm,
     "decode_attention": measure_decode,
     "prefill_attention": measure_prefill,
+    "latent_attention": measure_latent,
     "elementwise": measure_elementwise,
     "grouped_gemm": measure_grouped_gemm,
     "step": measure_step,

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .bench import Bench, Candidate
-from .check import attention_reference, relative_error
+from .check import sampled_attention_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from ..points import Point
 
 __all__ = ["measure_prefill", "prefill_candidates"]
-
-MAX_ACTUAL_SCORES = 1 << 23
-SMALL_ROWS, SMALL_PREFIX = 197, 130
 
 
 def _flash(bench: Bench) -> Callable[..., Any]:
@@ -81,9 +78,12 @@ def _triton(config: Any) -> Callable[..., Any]:
     return lambda query, key, value: prefill_causal(query, key, value, config)
 
 
-def prefill_candidates(bench: Bench, point: Point) -> list[Candidate]:
-    """Return every candidate for a prefill point; each takes query [B, H, T, h], key and value [B, K, S, h]."""
-    rows, context, width = (point.integer(f) for f in ("query_tokens", "context_tokens", "head_dim"))
+def prefill_candidates(bench: Bench, point: Point, *, width: int | None = None) -> list[Candidate]:
+    """Return every candidate for a prefill point; each takes query [B, H, T, h], key and value [B, K, S, h].
+
+    With a `width` the heads are the expanded ones of latent attention, which torch's kernels alone compute.
+    """
+    rows, context = point.integer("query_tokens"), point.integer("context_tokens")
     found: list[Candidate] = []
     with contextlib.suppress(Exception):
         if rows == context:
@@ -92,10 +92,12 @@ def prefill_candidates(bench: Bench, point: Point) -> list[Candidate]:
             found.append(Candidate("cudnn_parts", _cudnn_parts(bench), {}))
     with contextlib.suppress(Exception):
         found.append(Candidate("sdpa_flash", _flash(bench), {}))
+    if width is not None:
+        return found
     with contextlib.suppress(Exception):
         from .triton_attention import PREFILL_CONFIGS
 
-        for config in PREFILL_CONFIGS[width]:
+        for config in PREFILL_CONFIGS[point.integer("head_dim")]:
             tile, block, warps, stages = config
             extra = {"tile": tile, "block": block, "warps": warps, "stages": stages}
             found.append(Candidate("triton_prefill", _triton(config), extra))
@@ -111,12 +113,6 @@ def _operands(bench: Bench, sizes: tuple[int, int, int, int, int, int], dtype: s
     query = bench.pool.take(kind, batch, heads, rows, width)
     shape = (batch, kv_heads, context, width)
     return query, bench.pool.take(kind, *shape), bench.pool.take(kind, *shape)
-
-
-def _error(bench: Bench, call: Callable[..., Any], sizes: tuple[int, int, int, int, int, int], dtype: str) -> float:
-    query, key, value = _operands(bench, sizes, dtype)
-    reference = attention_reference(bench.torch, query, key, value, causal=True)
-    return relative_error(bench.torch, call(query, key, value), reference)
 
 
 def measure_prefill(bench: Bench, point: Point) -> Iterator[Mapping[str, Any]]:
@@ -135,18 +131,20 @@ def measure_prefill(bench: Bench, point: Point) -> Iterator[Mapping[str, Any]]:
         if row.get("error") is None:
             if row["repeats"] > 1:
                 best = min(best or math.inf, row["median_s"])
-            row.update(_verdict(bench, candidate, sizes, dtype))
+            row.update(_verdict(bench, candidate, width, sets[0], dtype))
         yield row
 
 
 def _verdict(
-    bench: Bench, candidate: Candidate, sizes: tuple[int, int, int, int, int, int], dtype: str
+    bench: Bench, candidate: Candidate, width: int, operands: tuple[Any, Any, Any], dtype: str
 ) -> Mapping[str, Any]:
-    """Check a candidate once a head width, and on actual shapes where the score matrix is small."""
-    batch, heads, _, rows, context, width = sizes
+    """Check some rows of a candidate's result on the point's own operands.
+
+    On a smaller instance cuDNN would plan once more, for half a second and longer.
+    """
     key = f"prefill_attention:{dtype}:{candidate.backend}:{candidate.extra.get('block')}:{width}"
-    prefix = 0 if rows == context else SMALL_PREFIX
-    few = (2, 4, 4 if candidate.backend == "sdpa_efficient" else 2, SMALL_ROWS, SMALL_ROWS + prefix, width)
-    small = batch * heads * rows * context <= MAX_ACTUAL_SCORES
-    actual = (lambda: _error(bench, candidate.call, sizes, dtype)) if small else None
-    return bench.checks.verdict(key, dtype, lambda: _error(bench, candidate.call, few, dtype), actual)
+
+    def error() -> float:
+        return sampled_attention_error(bench.torch, candidate.call(*operands), *operands)
+
+    return bench.checks.verdict(key, dtype, None, error)

@@ -107,14 +107,14 @@ def choose_experts(bench: Bench, step: Step) -> Candidate | None:
     return best
 
 
-def _resident(bench: Bench, architecture: Architecture, num_layers: int) -> Transformer:
+def _resident(bench: Bench, architecture: Architecture, num_layers: int, dtype: str) -> Transformer:
     """Return the model, built if it is not the one in memory."""
-    key = (architecture.name, num_layers)
+    key = (architecture.name, num_layers, dtype)
     if key not in bench.resident:
         bench.resident.clear()
         bench.pool.clear()
         bench.release()
-        bench.resident[key] = Transformer(bench.torch, architecture, num_layers)
+        bench.resident[key] = Transformer(bench.torch, architecture, num_layers, dtype)
         bench.torch.cuda.synchronize()
     model: Transformer = bench.resident[key]
     return model
@@ -148,26 +148,28 @@ def _burst(bench: Bench, graph: Any) -> tuple[list[float], list[float]]:
     return samples, clocks
 
 
-def _check(bench: Bench, architecture: Architecture, query: int) -> dict[str, Any]:
-    """Compare a small model of the same kind with float64, once a kind and phase."""
-    small = replace(
-        architecture, hidden_size=256, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=1024, num_hidden_layers=2, num_experts=min(8, architecture.num_experts),
-        num_experts_per_tok=min(2, architecture.num_experts_per_tok),
-    )  # fmt: skip
-    kind = (small.qk_norm, small.qkv_bias, small.num_experts)
+def _check(bench: Bench, architecture: Architecture, query: int, dtype: str) -> dict[str, Any]:
+    """Compare a small model of the same kind with float64, once a kind and phase.
+
+    Rows are as wide as the model's own, so that the very kernels of the step are checked and none is compiled besides.
+    """
+    small = replace(architecture, intermediate_size=256, vocab_size=1024, num_hidden_layers=2)
+    kind = (dtype, small.qk_norm, small.qkv_bias, small.num_experts)
     phase = "decode" if query == 1 else "prefill"
     shape = (3, 1, 70) if query == 1 else (2, 33, 33)
-    return bench.checks.verdict(f"step:{kind}:{phase}", "step", lambda: step_error(bench, small, *shape), None)
+    tolerance = "fp8_step" if dtype == "fp8" else "step"
+    return bench.checks.verdict(
+        f"step:{kind}:{phase}", tolerance, lambda: step_error(bench, small, *shape, dtype=dtype), None
+    )
 
 
 def measure_step(bench: Bench, point: Point) -> Iterator[Mapping[str, Any]]:
     """Measure one step: in short bursts, and under steady load where the point asks for it."""
     architecture = ARCHITECTURES[point.text("model")]
-    layers = point.integer("num_layers")
+    layers, dtype = point.integer("num_layers"), point.text("dtype")
     batch, query, context = (point.integer(name) for name in ("batch_size", "query_tokens", "context_tokens"))
-    verdict = _check(bench, architecture, query)
-    model = _resident(bench, architecture, layers)
+    verdict = _check(bench, architecture, query, dtype)
+    model = _resident(bench, architecture, layers, dtype)
     step = Step(bench, model, batch, query, context)
     attention = choose_attention(bench, step)
     experts = choose_experts(bench, step)

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .check import attention_reference, relative_error
-from .transformer import Step, Transformer
+from .transformer import ACTIVATION_SCALE, WEIGHT_SCALE, Step, Transformer
 
 if TYPE_CHECKING:
     from ..architectures import Architecture
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 __all__ = ["reference_logits", "step_error"]
 
 EPSILON = 1e-6
+FP8_MAX = 448.0
+
+
+def _weight(step: Step, matrix: Any) -> Any:
+    """Return what a stored matrix of a layer stands for, in float64."""
+    wide = matrix.to(step.bench.torch.float64)
+    return wide * WEIGHT_SCALE if step.model.quantised else wide
+
+
+def _operand(step: Step, x: Any) -> Any:
+    """Return what a product of a layer multiplies: x, rounded as an fp8 model does it."""
+    if not step.model.quantised:
+        return x
+    torch = step.bench.torch
+    rounded = (x / ACTIVATION_SCALE).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
+    return rounded.to(torch.float64) * ACTIVATION_SCALE
 
 
 def _norm(torch: Any, x: Any, weight: Any) -> Any:
@@ -31,7 +47,7 @@ def _attended(step: Step, layer: dict[str, Any], x: Any, past: tuple[Any, Any]) 
     """Return the attention block's output [rows, H h] in float64; `past` are the caches before the step."""
     torch, a = step.bench.torch, step.model.architecture
     wide = torch.float64
-    qkv = x @ layer["qkv"].to(wide).t()
+    qkv = _operand(step, x) @ _weight(step, layer["qkv"]).t()
     if a.qkv_bias:
         qkv = qkv + layer["qkv_bias"].to(wide)
     heads, kv_heads, width = a.num_attention_heads, a.num_key_value_heads, a.head_dim
@@ -58,8 +74,8 @@ def _fed(step: Step, layer: dict[str, Any], index: int, x: Any) -> Any:
     wide = torch.float64
 
     def expert(gate_up: Any, down: Any) -> Any:
-        gate, up = (x @ gate_up.to(wide).t()).chunk(2, dim=-1)
-        return (gate * torch.sigmoid(gate) * up) @ down.to(wide).t()
+        gate, up = (_operand(step, x) @ _weight(step, gate_up).t()).chunk(2, dim=-1)
+        return _operand(step, gate * torch.sigmoid(gate) * up) @ _weight(step, down).t()
 
     if step.experts is None:
         return expert(layer["gate_up"], layer["down"])
@@ -76,7 +92,7 @@ def reference_logits(step: Step, past: list[tuple[Any, Any]]) -> Any:
     x = model.embedding[step.ids].to(torch.float64)
     for index, layer in enumerate(model.layers):
         mixed = _attended(step, layer, _norm(torch, x, layer["norm"]), past[index])
-        x = x + mixed @ layer["o"].to(torch.float64).t()
+        x = x + _operand(step, mixed) @ _weight(step, layer["o"]).t()
         x = x + _fed(step, layer, index, _norm(torch, x, layer["second_norm"]))
     last = _norm(torch, x, model.final_norm).view(step.batch, step.query, -1)[:, -1]
     return last @ model.head.to(torch.float64).t()
@@ -91,12 +107,17 @@ def run_grouped(step: Step) -> None:
         experts(0, step.normed, step.update)
 
 
-def step_error(bench: Bench, architecture: Architecture, batch: int, query: int, context: int) -> float:
-    """Run every grouped kernel that a step may choose; return the largest relative error of the logits."""
+def step_error(
+    bench: Bench, architecture: Architecture, batch: int, query: int, context: int, *, dtype: str = "bf16"
+) -> float:
+    """Run every grouped kernel that a step may choose; return the largest relative error of the logits.
+
+    The reference of an fp8 model rounds its operands to fp8 as well: what is checked is the kernels, not the format.
+    """
     from .step import choose_attention, choose_experts
     from .triton_moe import tile_configs
 
-    model = Transformer(bench.torch, architecture, architecture.num_hidden_layers)
+    model = Transformer(bench.torch, architecture, architecture.num_hidden_layers, dtype)
     step = Step(bench, model, batch, query, context)
     choose_attention(bench, step)
     choose_experts(bench, step)

@@ -5,6 +5,10 @@ residual added), the fused QKV product, rotary embedding with the KV write, atte
 norm, and the feed-forward; a last norm; the head on the last row of each request. Routing of a mixture is uniform:
 the router's product is computed, and the experts are then chosen from random scores, since random weights would send
 nearly all tokens to the same experts.
+
+In fp8 the four products of a dense layer multiply fp8 by fp8, with one scale a tensor known beforehand; embedding,
+head and KV cache stay in bf16, as published fp8 checkpoints have them. The norms and the activation write fp8, as
+engines fuse them; what attention returns is quantised by a kernel of its own.
 """
 
 from __future__ import annotations
@@ -20,12 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["Step", "Transformer"]
 
 WEIGHT_STD = 0.02
+WEIGHT_SCALE = 2.0**-10
+"""Of fp8 weights: five standard deviations are a quarter of the range."""
+ACTIVATION_SCALE = 2.0**-4
+"""Of fp8 activations: what a norm writes and the mean of many values both lie well inside the range."""
 ROTARY_BASE = 10_000.0
 DENSE_ELEMENTWISE, MOE_ELEMENTWISE = 4, 7  # kernels a layer besides products and attention
 
 
 class Transformer:
-    """Random bf16 weights of the first layers of an architecture.
+    """Random weights of the first layers of an architecture.
 
     Parameters
     ----------
@@ -35,10 +43,22 @@ class Transformer:
         Sizes.
     num_layers
         Layers that are built.
+    dtype
+        "bf16", or "fp8" for the products of a dense model's layers.
+
+    Raises
+    ------
+    ValueError
+        Experts in fp8: their grouped kernels here take no scales.
     """
 
-    def __init__(self, torch: Any, architecture: Architecture, num_layers: int) -> None:
+    def __init__(self, torch: Any, architecture: Architecture, num_layers: int, dtype: str = "bf16") -> None:
+        if dtype not in ("bf16", "fp8") or (dtype == "fp8" and architecture.num_experts):
+            raise ValueError(
+                f"dtype = {dtype!r}: steps of {architecture.name} are measured in bf16 (dense ones in fp8)"
+            )
         self.torch = torch
+        self.quantised = dtype == "fp8"
         self.architecture = a = architecture
         self.num_layers = num_layers
         self.key_values: Any = None
@@ -48,7 +68,7 @@ class Transformer:
         heads = {"none": 0, "head": 2, "row": a.num_attention_heads + a.num_key_value_heads}[a.qk_norm]
         self.layers: list[dict[str, Any]] = []
         for _ in range(num_layers):
-            layer = {name: self._matrix(*shape) for name, shape in a.layer_weights().items()}
+            layer = {name: self._weight(*shape) for name, shape in a.layer_weights().items()}
             layer["norm"], layer["second_norm"] = self._gain(a.hidden_size), self._gain(a.hidden_size)
             layer["qk_norm"] = self._gain(max(heads, 1), a.head_dim)
             if a.qkv_bias:
@@ -58,6 +78,11 @@ class Transformer:
     def _matrix(self, *shape: int) -> Any:
         torch = self.torch
         return torch.empty(shape, dtype=torch.bfloat16, device="cuda").normal_(std=WEIGHT_STD)
+
+    def _weight(self, *shape: int) -> Any:
+        """Return a random matrix of a layer in the model's format."""
+        matrix = self._matrix(*shape)
+        return (matrix / WEIGHT_SCALE).to(self.torch.float8_e4m3fn) if self.quantised else matrix
 
     def _gain(self, *shape: int) -> Any:
         torch = self.torch
@@ -113,13 +138,21 @@ class Step:
         half = a.head_dim // 2
         angles = steps * ROTARY_BASE ** (-torch.arange(half, device="cuda", dtype=torch.float32) / half)[None, :]
         self.cosine, self.sine = torch.cos(angles).contiguous(), torch.sin(angles).contiguous()
+        self.operand, self.attended = self.normed, None  # what the products of a layer take
+        if model.quantised:
+            eight = torch.float8_e4m3fn
+            self.operand = torch.empty((rows, a.hidden_size), dtype=eight, device="cuda")
+            self.attended = torch.empty((rows, a.num_attention_heads * a.head_dim), dtype=eight, device="cuda")
+            self.scale_x, self.scale_w = (
+                torch.full((), scale, dtype=torch.float32, device="cuda") for scale in (ACTIVATION_SCALE, WEIGHT_SCALE)
+            )
         self.attention: Callable[[Any, Any, Any], Any] | None = None
         self.experts: Experts | None = None
         if a.num_experts:
             self.experts = Experts(bench, model, rows)
         else:
             self.wide = buffer(rows, 2 * a.intermediate_size)
-            self.narrow = buffer(rows, a.intermediate_size)
+            self.narrow = torch.empty((rows, a.intermediate_size), dtype=self.operand.dtype, device="cuda")
 
     def query_view(self) -> Any:
         """Return the queries as attention takes them: [B, K, G, h] for a decode, else [B, H, T, h] (strided)."""
@@ -138,8 +171,29 @@ class Step:
     def elementwise_per_layer(self) -> int:
         """Return the number of kernels a layer runs besides products and attention."""
         if self.experts is None:
-            return DENSE_ELEMENTWISE
+            return DENSE_ELEMENTWISE + (1 if self.model.quantised else 0)
         return MOE_ELEMENTWISE + (0 if self.experts.tile is not None else 1)
+
+    def _product(self, x: Any, weight: Any, out: Any, bias: Any = None) -> Any:
+        """Write x weight^T (+ bias) to out: x [rows, k], weight [n, k], out [rows, n] in bf16."""
+        torch = self.bench.torch
+        if self.model.quantised:
+            return torch._scaled_mm(
+                x, weight.t(), scale_a=self.scale_x, scale_b=self.scale_w, bias=bias, out_dtype=torch.bfloat16,
+                use_fast_accum=True, out=out,
+            )  # fmt: skip
+        if bias is not None:
+            return torch.addmm(bias, x, weight.t(), out=out)
+        return torch.mm(x, weight.t(), out=out)
+
+    def _mixed(self, view: Any, key: Any, value: Any) -> Any:
+        """Return attention's result as the output product takes it: rows [B T, H h], quantised in an fp8 model."""
+        from .triton_quantise import quantise
+
+        if self.attention is None:
+            raise RuntimeError("choose an attention kernel before running the step")
+        rows = self.flat(self.attention(view, key, value))
+        return rows if self.attended is None else quantise(rows.contiguous(), self.attended, ACTIVATION_SCALE)
 
     def __call__(self) -> Any:
         """Run the step; returns the logits [B, vocabulary]."""
@@ -147,33 +201,28 @@ class Step:
         from .triton_step import rotary_cache
 
         torch, model, a = self.bench.torch, self.model, self.model.architecture
-        if self.attention is None:
-            raise RuntimeError("choose an attention kernel before running the step")
-        view = self.query_view()
+        view, scale = self.query_view(), ACTIVATION_SCALE
         if self.experts is not None:
             self.experts.counts.zero_()
         embedding(model.embedding, self.ids, self.residual)
         for index, layer in enumerate(model.layers):
             if index == 0:
-                rms_norm(self.residual, layer["norm"], self.normed)
+                rms_norm(self.residual, layer["norm"], self.operand, scale)
             else:
-                add_rms_norm(self.update, self.residual, layer["norm"], self.normed)
-            if a.qkv_bias:
-                torch.addmm(layer["qkv_bias"], self.normed, layer["qkv"].t(), out=self.qkv)
-            else:
-                torch.mm(self.normed, layer["qkv"].t(), out=self.qkv)
+                add_rms_norm(self.update, self.residual, layer["norm"], self.operand, scale)
+            self._product(self.operand, layer["qkv"], self.qkv, layer.get("qkv_bias"))
             key, value = self.caches[index]
             rotary_cache(
                 self.qkv, layer["qk_norm"], self.cosine, self.sine, self.queries, key, value, norm_kind=a.qk_norm
             )
-            torch.mm(self.flat(self.attention(view, key, value)), layer["o"].t(), out=self.update)
-            add_rms_norm(self.update, self.residual, layer["second_norm"], self.normed)
+            self._product(self._mixed(view, key, value), layer["o"], self.update)
+            add_rms_norm(self.update, self.residual, layer["second_norm"], self.operand, scale)
             if self.experts is not None:
-                self.experts(index, self.normed, self.update)
+                self.experts(index, self.operand, self.update)
                 continue
-            torch.mm(self.normed, layer["gate_up"].t(), out=self.wide)
-            silu_mul(self.wide, self.narrow)
-            torch.mm(self.narrow, layer["down"].t(), out=self.update)
+            self._product(self.operand, layer["gate_up"], self.wide)
+            silu_mul(self.wide, self.narrow, scale)
+            self._product(self.narrow, layer["down"], self.update)
         add_rms_norm(self.update, self.residual, model.final_norm, self.normed)
         last = self.normed.view(self.batch, self.query, -1)[:, -1]
         return torch.mm(last, model.head.t(), out=self.logits)

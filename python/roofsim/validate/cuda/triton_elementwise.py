@@ -25,8 +25,13 @@ HEAD_DIM = 128
 
 
 @triton.jit
-def _rms_norm_kernel(x, weight, out, width, epsilon, ADD: tl.constexpr, residual, BLOCK: tl.constexpr):
-    """Normalise one row; with ADD, first add it to the residual stream, which is updated in place."""
+def _rms_norm_kernel(
+    x, weight, out, width, epsilon, inverse, ADD: tl.constexpr, QUANTISE: tl.constexpr, residual, BLOCK: tl.constexpr
+):
+    """Normalise one row; with ADD, first add it to the residual stream, which is updated in place.
+
+    With QUANTISE the result is multiplied by `inverse` and clamped to the range of fp8.
+    """
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < width
@@ -36,42 +41,51 @@ def _rms_norm_kernel(x, weight, out, width, epsilon, ADD: tl.constexpr, residual
         tl.store(residual + row * width + columns, values.to(residual.dtype.element_ty), mask=inside)
     scale = tl.rsqrt(tl.sum(values * values, 0) / width + epsilon)
     scaled = values * scale * tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    if QUANTISE:
+        scaled = tl.minimum(tl.maximum(scaled * inverse, -448.0), 448.0)
     tl.store(out + row * width + columns, scaled.to(out.dtype.element_ty), mask=inside)
 
 
-def _norm(x, weight, out, residual, add):
+def _norm(x, weight, out, residual, add, scale):
     rows, width = x.shape
     block = triton.next_power_of_2(width)
     warps = min(16, max(4, block // 512))
-    _rms_norm_kernel[(rows,)](x, weight, out, width, EPSILON, add, residual, BLOCK=block, num_warps=warps)
+    quantised = out.element_size() == 1
+    _rms_norm_kernel[(rows,)](
+        x, weight, out, width, EPSILON, 1.0 / scale, add, quantised, residual, BLOCK=block, num_warps=warps
+    )
     return out
 
 
-def rms_norm(x: Any, weight: Any, out: Any) -> Any:
-    """RMSNorm of [rows, width]."""
-    return _norm(x, weight, out, x, False)
+def rms_norm(x: Any, weight: Any, out: Any, scale: float = 1.0) -> Any:
+    """RMSNorm of [rows, width]; divided by `scale` where `out` is fp8."""
+    return _norm(x, weight, out, x, False, scale)
 
 
-def add_rms_norm(x: Any, residual: Any, weight: Any, out: Any) -> Any:
-    """Residual += x; RMSNorm of the sum."""
-    return _norm(x, weight, out, residual, True)
+def add_rms_norm(x: Any, residual: Any, weight: Any, out: Any, scale: float = 1.0) -> Any:
+    """Residual += x; RMSNorm of the sum, divided by `scale` where `out` is fp8."""
+    return _norm(x, weight, out, residual, True, scale)
 
 
 @triton.jit
-def _silu_mul_kernel(x, out, width, BLOCK: tl.constexpr):
-    """SiLU of the left half of a row times its right half."""
+def _silu_mul_kernel(x, out, width, inverse, QUANTISE: tl.constexpr, BLOCK: tl.constexpr):
+    """SiLU of the left half of a row times its right half; with QUANTISE clamped to the range of fp8."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < width
     gate = tl.load(x + row * 2 * width + columns, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(x + row * 2 * width + width + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * width + columns, (gate * tl.sigmoid(gate) * up).to(out.dtype.element_ty), mask=inside)
+    product = gate * tl.sigmoid(gate) * up
+    if QUANTISE:
+        product = tl.minimum(tl.maximum(product * inverse, -448.0), 448.0)
+    tl.store(out + row * width + columns, product.to(out.dtype.element_ty), mask=inside)
 
 
-def silu_mul(x: Any, out: Any) -> Any:
-    """SiLU-gated product: [rows, 2 width] -> [rows, width]."""
+def silu_mul(x: Any, out: Any, scale: float = 1.0) -> Any:
+    """SiLU-gated product: [rows, 2 width] -> [rows, width]; divided by `scale` where `out` is fp8."""
     rows, width = out.shape
-    _silu_mul_kernel[(rows, triton.cdiv(width, 1024))](x, out, width, BLOCK=1024, num_warps=4)
+    grid = (rows, triton.cdiv(width, 1024))
+    _silu_mul_kernel[grid](x, out, width, 1.0 / scale, out.element_size() == 1, BLOCK=1024, num_warps=4)
     return out
 
 

@@ -11,6 +11,9 @@ use crate::arithmetic::larger;
 /// Seconds a kernel takes before it does anything.
 type Seconds = f64;
 
+/// No kernel quantises an element with less traffic: a smaller constant is a fit's way of saying none.
+const LEAST_QUANTISE_BYTES: f64 = 1.0;
+
 /// GEMM of m x n x k.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
@@ -49,6 +52,13 @@ pub enum GemmLaw {
         /// Bytes per activation element that a kernel which quantises them moves, where the library counts it in.
         quantise_bytes: f64,
     },
+}
+
+impl GemmLaw {
+    /// Whether the times it was fitted to include a kernel that quantises the activations.
+    pub fn counts_quantising(self) -> bool {
+        matches!(self, Self::Tiled { quantise_bytes, .. } if quantise_bytes >= LEAST_QUANTISE_BYTES)
+    }
 }
 
 /// Attention over a flat batch.

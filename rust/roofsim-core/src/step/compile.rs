@@ -3,12 +3,14 @@
 use super::{CompiledStep, Entry, RowOp, Rows};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::format::{ComputeDType, KvFormat};
+use crate::format::{ComputeDType, KvFormat, WeightFormat};
 use crate::hardware::Reach;
 use crate::model::{Attention, FeedForward, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Weight};
 use crate::ops::attention::{AttentionShape, LatentHeads};
 use crate::ops::moe::GroupedShape;
-use crate::ops::{AttentionOp, Collective, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
+use crate::ops::{
+    AttentionOp, Collective, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, QuantiseOp, SlowdownOp,
+};
 use crate::parallel::Layout;
 use crate::roofline::Machine;
 
@@ -164,13 +166,17 @@ impl Builder<'_> {
     }
 
     fn layer(&mut self, layer: &Layer, count: u64) -> Result<()> {
-        let d = self.model.hidden_size;
-        // A fused residual-add and norm reads the residual and the update, writes the new residual and the normed row.
-        self.norm("norm", count * layer.num_norms, 4 * d, d);
+        self.norms(layer, count);
         self.projections(layer, count)?;
         match &layer.mixer {
-            Mixer::Attention(a) => self.full_attention(a, count)?,
-            Mixer::Latent(a) => self.latent_attention(layer, a, count)?,
+            Mixer::Attention(a) => {
+                self.full_attention(a, count)?;
+                self.attention_quantise(layer, a.num_heads * a.v_head_dim, count);
+            }
+            Mixer::Latent(a) => {
+                self.latent_attention(layer, a, count)?;
+                self.attention_quantise(layer, a.num_heads * a.v_head_dim, count);
+            }
             Mixer::Recurrent(r) => self.recurrence(r, count),
             Mixer::None => {}
         }
@@ -179,8 +185,11 @@ impl Builder<'_> {
         }
         match &layer.feed_forward {
             FeedForward::Dense(f) => {
-                let width = f.intermediate_size / self.layout.tensor;
-                self.elementwise("activation", count, if f.gated { 3 } else { 2 } * width, 0.0);
+                let width = (f.intermediate_size / self.layout.tensor) as f64;
+                let read = if f.gated { 2.0 } else { 1.0 } * self.width;
+                let op =
+                    ElementwiseOp::new(self.machine, width * (read + self.operand_width(layer.formats.dense)), 0.0);
+                self.push("activation", count, Rows::All, RowOp::Elementwise(op));
             }
             FeedForward::Moe(m) => self.moe(layer, m, count)?,
             FeedForward::None => {}
@@ -189,6 +198,47 @@ impl Builder<'_> {
             self.all_reduce("feed_forward_all_reduce", count, self.layout.tensor)?;
         }
         Ok(())
+    }
+
+    /// Bytes of an element as a product with weights of `format` reads it: narrower than an activation where the
+    /// matrix units multiply a narrower type.
+    fn operand_width(&self, format: WeightFormat) -> f64 {
+        (format.compute(self.own).operand_bits() as f64 / 8.0).min(self.width)
+    }
+
+    /// The norms of a layer. A fused residual-add and norm reads the residual and the update, writes the new residual
+    /// and the normed row, that one as wide as the products after it read it; a router reads full width.
+    fn norms(&mut self, layer: &Layer, count: u64) {
+        let mixer = (!matches!(layer.mixer, Mixer::None)).then(|| self.operand_width(layer.formats.mixer));
+        let feed_forward = match &layer.feed_forward {
+            FeedForward::Dense(_) => Some(self.operand_width(layer.formats.dense)),
+            FeedForward::Moe(_) => Some(self.width),
+            FeedForward::None => None,
+        };
+        let widths = match (mixer, feed_forward) {
+            // One norm is read by both.
+            (Some(m), Some(f)) if layer.num_norms == 1 => vec![m.max(f)],
+            (m, f) => [m, f].into_iter().flatten().collect(),
+        };
+        let d = self.model.hidden_size;
+        let mut widths = widths.into_iter();
+        for _ in 0..layer.num_norms {
+            let written = widths.next().unwrap_or(self.width);
+            let op = ElementwiseOp::reducing(self.machine, d as f64 * (3.0 * self.width + written), 0.0, d);
+            self.push("norm", count, Rows::All, RowOp::Elementwise(op));
+        }
+    }
+
+    /// What attention returns, `features` a row over all ranks, narrowed for the product out of the mixer, unless the
+    /// library's products were timed with that in them.
+    fn attention_quantise(&mut self, layer: &Layer, features: u64, count: u64) {
+        let dtype = layer.formats.mixer_output.compute(self.own);
+        let written = self.operand_width(layer.formats.mixer_output);
+        if written < self.width && !self.machine.calibration.gemm_law(dtype).counts_quantising() {
+            let features = features.div_ceil(self.layout.tensor) as f64;
+            let op = QuantiseOp::new(self.machine, features * (self.width + written));
+            self.push("attention_quantise", count, Rows::All, RowOp::Quantise(op));
+        }
     }
 
     /// The dense matrix products of a layer: tensors of the same name are one fused GEMM.

@@ -9,7 +9,7 @@ mod shapes;
 
 use crate::calibration::Joint;
 use crate::engine::Engine;
-use crate::ops::{AttentionOp, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, SlowdownOp};
+use crate::ops::{AttentionOp, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp, QuantiseOp, SlowdownOp};
 use crate::roofline::OpCost;
 use crate::workload::Batch;
 
@@ -37,6 +37,8 @@ pub enum RowOp {
     Collective(CollectiveOp),
     /// Tokens sorted by expert.
     Dispatch(DispatchOp),
+    /// Attention's result narrowed for the product after it.
+    Quantise(QuantiseOp),
     /// What a falling clock adds to the arithmetic of the whole step.
     Slowdown(SlowdownOp),
 }
@@ -89,6 +91,7 @@ impl RowOp {
             Self::Elementwise(op) => op.cost(rows),
             Self::Collective(op) => op.cost(rows),
             Self::Dispatch(op) => op.cost(rows),
+            Self::Quantise(op) => op.cost(rows),
             Self::Slowdown(op) => op.cost(rows),
         }
     }
@@ -103,6 +106,7 @@ impl RowOp {
             Self::Elementwise(op) => op.times(rows, out),
             Self::Collective(op) => op.times(rows, out),
             Self::Dispatch(op) => op.times(rows, out),
+            Self::Quantise(op) => op.times(rows, out),
             Self::Slowdown(op) => op.times(rows, out),
         }
     }

@@ -22,7 +22,8 @@ pub struct OpShape {
 }
 
 impl CompiledStep {
-    /// The shapes behind [`Self::table`], in its order. Communication, dispatch, the slowdown and latent attention have none.
+    /// The shapes behind [`Self::table`], in its order. Communication, dispatch, quantising, the slowdown and latent
+    /// attention have none.
     pub fn shapes(&self, batch: &Batch) -> Vec<OpShape> {
         let mut found = Vec::new();
         for entry in &self.row_ops {
@@ -48,7 +49,7 @@ impl CompiledStep {
                 RowOp::Elementwise(op) => {
                     ("elementwise", Vec::new(), vec![("rows", rows)], Some(("bytes_per_row", op.bytes_per_row)))
                 }
-                RowOp::Collective(_) | RowOp::Dispatch(_) | RowOp::Slowdown(_) => continue,
+                RowOp::Collective(_) | RowOp::Dispatch(_) | RowOp::Quantise(_) | RowOp::Slowdown(_) => continue,
             };
             found.push(OpShape { name: entry.name, count: entry.count, family, formats, sizes, bytes });
         }
