@@ -31,8 +31,8 @@ PIPELINED = {
 """Where fits of a collective library start."""
 DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
-NARROW = "fp8"
-"""Operand type whose attention kernels are fitted apart."""
+WIDE, NARROW = "bf16", "fp8"
+"""Operand types: of GEMMs that are fitted first; whose attention kernels are fitted apart."""
 OF_CHUNKS = ("prefix_tile_s", "split_rows_s", "split_e_c", "split_t0_s", "split_c_s")
 """Constants of attention that chunks behind a cached prefix determine: decodes alone may never need a split."""
 SPLIT_T0_S = 8e-6
@@ -44,9 +44,8 @@ SWITCH_REDUCES = ("hopper", "blackwell")
 
 def laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], list[str]]]:
     """Which observations share which constants: GEMM by operand type, both kinds of attention together."""
-    found: list[tuple[list[Observations], list[str]]] = [
-        ([one], [f"gemm.{one.dtype}."]) for one in observed if one.family == "gemm"
-    ]
+    products = sorted((one for one in observed if one.family == "gemm"), key=lambda one: one.dtype != WIDE)
+    found: list[tuple[list[Observations], list[str]]] = [([one], [f"gemm.{one.dtype}."]) for one in products]
     for families, prefix in (
         (("decode_attention", "prefill_attention"), "attention."),
         (("grouped_gemm",), "grouped_gemm."),
@@ -87,14 +86,26 @@ def starting(
 def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> Accelerator:
     """Return the device with a law of its own for what is fitted next: an engine's all-reduce, narrow attention.
 
-    The library's collectives are fitted without the former; the latter starts from the constants of the wide one.
+    The library's collectives are fitted without the former; the latter starts from the constants of the wide one. A
+    narrow GEMM takes over the fixed time of the wide one, which is fitted before it.
     """
     tree = json.loads(accelerator.calibration.to_json())
+    if all(one.family == "gemm" and one.dtype == NARROW for one in members) and "t0_s" in tree["gemm"].get(WIDE, {}):
+        tree["gemm"][NARROW]["t0_s"] = tree["gemm"][WIDE]["t0_s"]
+        return accelerator.with_calibration(tree)
     if all(one.family == "direct_all_reduce" for one in members):
         return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
     if all("attention" in one.family and one.dtype == NARROW for one in members):
         return accelerator.with_calibration({**tree, "attention_by_dtype": {NARROW: tree["attention"]}})
     return accelerator
+
+
+def _quantises(kernel_library: str, dtype: str, products: Sequence[str]) -> bool:
+    """Whether a library's GEMM times contain the quantising of activations: of narrow types, but for torch's kernels.
+
+    What is fixed in them is then told from the GEMM's own fixed time by that of 16-bit operands.
+    """
+    return kernel_library != "torch" and dtype == NARROW and WIDE in products
 
 
 def _has_chunks(observed: Sequence[Observations]) -> bool:
@@ -106,11 +117,15 @@ def _has_chunks(observed: Sequence[Observations]) -> bool:
 def held_constants(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
     """Return constants that no class determines.
 
-    Of latent attention; of quantising, which torch's GEMMs leave out; of experts in formats that were not measured; of
-    switches that do not reduce.
+    Of latent attention; of quantising, or of the fixed time that cannot be told from it; of experts in formats that
+    were not measured; of switches that do not reduce.
     """
-    bare = kernel_library == "torch"
-    held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    products = [one.dtype for one in observed if one.family == "gemm"]
+    held = [
+        f"gemm.{dtype}.{name}"
+        for dtype in products
+        for name in (("t0_s",) if _quantises(kernel_library, dtype, products) else ("quantise_s", "quantise_bytes"))
+    ]
     if accelerator.family not in SWITCH_REDUCES:
         held.append("collective.e_switch")
     experts = [one.dtype for one in observed if one.family in BY_DTYPE["grouped_gemm"]]

@@ -33,7 +33,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 CLASSES = tuple(COLUMNS)
 """Classes of single operations, in the order in which they are fitted and reported.
 
-`moe_layer` is two grouped GEMMs with the activation between, `collective` a library's (its operand type is the kind),
+`moe_layer` is a layer of routed experts as a step prices it, `collective` a library's (its operand type is the kind),
 `direct_all_reduce` an engine's own: published tables hold these."""
 DEFAULTS = {"expert_ranks": 1}
 NORMS = ("rms_norm", "add_rms_norm")
