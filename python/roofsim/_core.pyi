@@ -28,6 +28,7 @@ __all__ = [
     "_collective_costs",
     "_columns_stream",
     "_counts",
+    "_dispatch_costs",
     "_elementwise_costs",
     "_gemm_costs",
     "_grouped_gemm_costs",
@@ -548,6 +549,7 @@ def _grouped_gemm_costs(
     weight_dtype: str | None = None,
     active_experts: _Counts | None = None,
 ) -> _Costs: ...
+def _dispatch_costs(accelerator: Accelerator, num_bytes: _Counts) -> _Costs: ...
 def _elementwise_costs(accelerator: Accelerator, num_bytes: _Counts, row_elements: _Counts) -> _Costs: ...
 def _collective_costs(accelerator: Accelerator, num_bytes: _Counts, num_devices: _Counts, kind: str) -> _Costs: ...
 def _step_costs(

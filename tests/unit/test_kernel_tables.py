@@ -11,6 +11,7 @@ import pytest
 
 import roofsim as rs
 from roofsim.calibrate import Source, calibrate, costs, observe, read_kernel_tables
+from roofsim.calibrate.laws import held_constants, laws, with_own_law
 from roofsim.calibrate.observations import drop_off_link, drop_suspect, drop_warm
 from roofsim.calibrate.profile import readable
 from roofsim.catalog.calibrations import calibration_names
@@ -47,7 +48,7 @@ def gemm_rows(seconds, sizes=range(8, 136, 8)):
 
 
 def test_experts_count_as_a_layer_of_uniform_routing(tmp_path):
-    row = "{engine},1.0,moe,{source},{dtype},64,4096,1536,8,128,2,4,{routing},0.1"
+    row = "{engine},1.0,moe,{source},{dtype},64,4096,1536,8,128,2,1,{routing},0.1"
     lines = [
         row.format(engine="vllm", source="a", dtype="bfloat16", routing="balanced"),
         row.format(engine="vllm", source="a", dtype="bfloat16", routing="power_law_1.2"),
@@ -58,21 +59,64 @@ def test_experts_count_as_a_layer_of_uniform_routing(tmp_path):
     (one,) = observe(read_kernel_tables([table(tmp_path, MOE, *lines)], "vllm").rows)
     assert (one.name, len(one)) == ("moe_layer.bf16", 1)
     assert {name: int(column[0]) for name, column in one.columns.items()} == {
-        "num_tokens": 64, "num_experts": 128, "experts_per_token": 8, "expert_ranks": 4, "hidden_size": 4096,
+        "num_tokens": 64, "num_experts": 128, "experts_per_token": 8, "expert_ranks": 1, "hidden_size": 4096,
         "intermediate_size": 768,
     }  # fmt: skip
     (fp8,) = observe(read_kernel_tables([table(tmp_path, MOE, *lines)], "trtllm").rows)
     assert fp8.name == "moe_layer.fp8"
 
 
-def test_a_layer_of_experts_is_its_two_products_and_the_activation(tmp_path):
-    lines = ["vllm,1.0,moe,a,bfloat16,64,4096,1536,8,128,1,1,balanced,0.1"]
+@pytest.mark.parametrize(("tokens", "hit"), [(4, 32), (64, 128)])
+def test_a_layer_of_experts_is_priced_as_a_step_prices_it(tmp_path, tokens, hit):
+    lines = [f"vllm,1.0,moe,a,bfloat16,{tokens},4096,1536,8,128,1,1,balanced,0.1"]
     (one,) = observe(read_kernel_tables([table(tmp_path, MOE, *lines)], "vllm").rows)
     h100 = rs.Accelerator.load("h100-sxm")
-    shape = {"num_tokens": 64, "num_experts": 128, "experts_per_token": 8}
-    up, down = h100.grouped_gemm(**shape, n=3072, k=4096), h100.grouped_gemm(**shape, n=4096, k=1536)
-    between = h100.elementwise(read_bytes=64 * 8 * 1536 * 4, write_bytes=64 * 8 * 1536 * 2)
-    assert costs(h100, one)["time_s"][0] == pytest.approx(up.time_s + down.time_s + between.time_s, rel=1e-9)
+    # Tokens are dealt out in turn: none of 128 experts is hit twice before all are hit.
+    shape = {"num_tokens": tokens, "num_experts": 128, "experts_per_token": 8, "active_experts": hit}
+    moved = 2 * (tokens * 8 + tokens) * 4096
+    elementwise = json.loads(h100.calibration.to_json())["elementwise"]
+    dispatch_s = json.loads(h100.calibration.to_json())["step"]["dispatch_s"] + moved / (
+        elementwise["e_m"] * h100.memory_bandwidth_bytes_per_s
+    )
+    parts = [
+        h100.elementwise(read_bytes=tokens * 4 * 128, write_bytes=tokens * 8 * 8).time_s,
+        dispatch_s,
+        h100.grouped_gemm(**shape, n=3072, k=4096).time_s,
+        h100.elementwise(read_bytes=tokens * 8 * 1536 * 4, write_bytes=tokens * 8 * 1536 * 2).time_s,
+        h100.grouped_gemm(**shape, n=4096, k=1536).time_s,
+        h100.elementwise(read_bytes=moved, write_bytes=0).time_s,
+    ]
+    assert costs(h100, one)["time_s"][0] == pytest.approx(sum(parts), rel=1e-9)
+
+
+def test_experts_that_no_step_runs_so_are_passed_over(tmp_path):
+    kept = "{engine},1.0,moe,a,bfloat16,64,4096,{inner},8,128,1,{ranks},balanced,0.1"
+    lines = [
+        kept.format(engine="vllm", inner=1536, ranks=1),
+        kept.format(engine="vllm", inner=1536, ranks=4),
+        kept.format(engine="vllm", inner=64, ranks=1),
+    ]
+    (one,) = observe(read_kernel_tables([table(tmp_path, MOE, *lines)], "vllm").rows)
+    assert (len(one), one.columns["intermediate_size"].tolist()) == (1, [1536])
+
+
+def test_the_fixed_time_of_quantising_is_told_from_that_of_the_gemm():
+    h100 = rs.Accelerator.load("h100-sxm").with_calibration("h100-sxm-torch")
+    wide, narrow = observe(
+        [
+            *gemm_rows(lambda _: 1.3),
+            *(fp8 | {"dtype": "fp8", "point_id": fp8["point_id"] + " fp8"} for fp8 in gemm_rows(lambda _: 1.3)),
+        ]
+    )
+    assert "gemm.fp8.t0_s" in held_constants(h100, "vllm", [wide, narrow])
+    assert "gemm.bf16.t0_s" not in held_constants(h100, "vllm", [wide, narrow])
+    held = held_constants(h100, "torch", [wide, narrow])
+    assert {"gemm.fp8.quantise_s", "gemm.fp8.quantise_bytes"} <= set(held)
+    assert "gemm.fp8.t0_s" not in held
+    first, second = (paths for _, paths in laws([narrow, wide]))
+    assert (first, second) == (["gemm.bf16."], ["gemm.fp8."])
+    own = {c["path"]: c["value"] for c in with_own_law(h100, [narrow]).calibration.constants()}
+    assert own["gemm.fp8.t0_s"] == own["gemm.bf16.t0_s"]
 
 
 def test_collectives_of_the_library_and_of_the_engine_are_kept_apart(tmp_path):

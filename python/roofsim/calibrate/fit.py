@@ -41,6 +41,8 @@ HALF = 0.5
 """Share of what is known of a constant above which it counts as the prior's."""
 AT_LIMIT = 1e-6
 """Share of a constant's range from its end at which the end holds it."""
+MOST_RATE = 1e17
+"""A tenth of the largest lawful rate; no longer than a second is any time."""
 SLIGHT = 0.08
 """Upper end of the domain `slight`."""
 
@@ -106,7 +108,8 @@ class _Axis:
 
     def bounds(self, start: float) -> tuple[float, float]:
         if self.domain == "positive":
-            return start - 8.0, start + 8.0
+            most = 1.0 if self.unit == "s" else MOST_RATE
+            return start - 8.0, min(start + 8.0, math.log(most))
         if self.domain == "efficiency":
             return 0.01, 1.0
         if self.domain == "slight":

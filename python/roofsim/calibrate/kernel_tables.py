@@ -137,7 +137,10 @@ def _moe(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if int(row["num_tokens"]) * chosen // ranks * inner > MOST_ACTIVATIONS:
         return None
     # Of so few experts on a rank the tables do not say how many a batch hits.
-    if experts // ranks < MIN_LOCAL_EXPERTS:
+    if experts // ranks < MIN_LOCAL_EXPERTS or inner < MIN_SLICE:
+        return None
+    # vLLM's and SGLang's kernels pass over the rows of every rank's experts, which a step does not.
+    if row["src_backend"] != "trtllm" and ranks > 1:
         return None
     return {
         "family": "moe_layer",
@@ -176,6 +179,8 @@ COLLECTIVES = {
 }
 ELEMENT_BYTES = {"half": 2, "bfloat16": 2, "int8": 1}
 MIN_LOCAL_EXPERTS = 4
+MIN_SLICE = 128
+"""Columns of an expert on a rank: narrower slices, which no server runs, are padded to a tile."""
 MOST_ACTIVATIONS = 1 << 29
 """Routed rows times their width, beyond which no step goes."""
 READERS = {

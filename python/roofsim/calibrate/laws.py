@@ -32,8 +32,8 @@ PIPELINED = {
 """Where fits of a collective library start."""
 DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
-NARROW = "fp8"
-"""Operand type whose attention kernels are fitted apart."""
+WIDE, NARROW = "bf16", "fp8"
+"""Operand types: of GEMMs that are fitted first; whose attention kernels are fitted apart."""
 OF_CHUNKS = ("prefix_tile_s", "split_rows_s")
 """Constants of attention that chunks behind a cached prefix determine."""
 CROWD = ("crowd_s", "crowd_heads")
@@ -49,9 +49,8 @@ SWITCH_REDUCES = ("hopper", "blackwell")
 
 def laws(observed: Sequence[Observations]) -> list[tuple[list[Observations], list[str]]]:
     """Which observations share which constants: GEMM by operand type, both kinds of attention together."""
-    found: list[tuple[list[Observations], list[str]]] = [
-        ([one], [f"gemm.{one.dtype}."]) for one in observed if one.family == "gemm"
-    ]
+    products = sorted((one for one in observed if one.family == "gemm"), key=lambda one: one.dtype != WIDE)
+    found: list[tuple[list[Observations], list[str]]] = [([one], [f"gemm.{one.dtype}."]) for one in products]
     for families, prefix in (
         (("grouped_gemm",), "grouped_gemm."),
         (("elementwise",), "elementwise."),
@@ -108,9 +107,13 @@ def starting(
 def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> Accelerator:
     """Return the device with a law of its own for what is fitted next: an engine's all-reduce, narrow attention.
 
-    The library's collectives are fitted without the former; the latter starts from the constants of the wide one.
+    The library's collectives are fitted without the former; the latter starts from the constants of the wide one. A
+    narrow GEMM takes over the fixed time of the wide one, which is fitted before it.
     """
     tree = json.loads(accelerator.calibration.to_json())
+    if all(one.family == "gemm" and one.dtype == NARROW for one in members) and "t0_s" in tree["gemm"].get(WIDE, {}):
+        tree["gemm"][NARROW]["t0_s"] = tree["gemm"][WIDE]["t0_s"]
+        return accelerator.with_calibration(tree)
     if all(one.family == "direct_all_reduce" for one in members):
         return accelerator.with_calibration({**tree, "direct_all_reduce": dict(DIRECT)})
     paths = {_attention_path(one) for one in members if one.family.endswith("attention")} - {"attention."}
@@ -123,6 +126,14 @@ def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> A
     return accelerator.with_calibration(tree)
 
 
+def _quantises(kernel_library: str, dtype: str, products: Sequence[str]) -> bool:
+    """Whether a library's GEMM times contain the quantising of activations: of narrow types, but for torch's kernels.
+
+    What is fixed in them is then told from the GEMM's own fixed time by that of 16-bit operands.
+    """
+    return kernel_library != "torch" and dtype == NARROW and WIDE in products
+
+
 def _has_chunks(observed: Sequence[Observations]) -> bool:
     """Whether any attention point adds several tokens to a longer context."""
     attention = [one.columns for one in observed if "attention" in one.family]
@@ -132,11 +143,15 @@ def _has_chunks(observed: Sequence[Observations]) -> bool:
 def held_constants(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> list[str]:
     """Return constants that no class determines.
 
-    Of graphs that replay collectives; of latent attention; of quantising, which torch's GEMMs leave out; of experts in
-    formats that were not measured; of switches that do not reduce.
+    Of graphs that replay collectives; of latent attention; of quantising, or of the fixed time that cannot be told from
+    it; of experts in formats that were not measured; of switches that do not reduce.
     """
-    bare = kernel_library == "torch"
-    held = [f"gemm.{one.dtype}.quantise_bytes" for one in observed if bare and one.family == "gemm"]
+    products = [one.dtype for one in observed if one.family == "gemm"]
+    held = [
+        f"gemm.{dtype}.{name}"
+        for dtype in products
+        for name in (("t0_s",) if _quantises(kernel_library, dtype, products) else ("quantise_s", "quantise_bytes"))
+    ]
     # Beside the fixed time of a call nothing tells it apart.
     held.append("collective.graph_s")
     if accelerator.family not in SWITCH_REDUCES:
@@ -149,7 +164,7 @@ def held_constants(accelerator: Accelerator, kernel_library: str, observed: Sequ
         latent = path.startswith("latent_attention.")
         if not _has_chunks(observed):
             held += [path + name for name in OF_CHUNKS]
-        if not bare:
+        if kernel_library != "torch":
             held += [path + name for name in CROWD]
         if latent:
             held += [path + name for name in ("head_s", "split_e_c")]

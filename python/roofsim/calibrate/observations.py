@@ -37,7 +37,7 @@ CLASSES = tuple(COLUMNS)
 """Classes of single operations, in the order in which they are fitted and reported.
 
 Latent attention has DeepSeek V3's widths; its kernels are timed without the up-projections.
-`moe_layer` is two grouped GEMMs with the activation between, `collective` a library's (its operand type is the kind),
+`moe_layer` is a layer of routed experts as a step prices it, `collective` a library's (its operand type is the kind),
 `direct_all_reduce` an engine's own: published tables hold these."""
 DEFAULTS = {"expert_ranks": 1}
 NORMS = ("rms_norm", "add_rms_norm")

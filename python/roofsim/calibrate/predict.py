@@ -58,13 +58,28 @@ def costs(accelerator: Accelerator, observed: Observations) -> dict[str, NDArray
 def moe_layer_costs(
     accelerator: Accelerator, columns: dict[str, NDArray[np.uint64]], dtype: str
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the costs of routed experts as a whole: gate and up together, the activation, down."""
+    """Return the costs of a layer of routed experts as a step prices it, for tokens dealt out evenly.
+
+    Choosing the experts, bringing the tokens to them, gate and up together, the activation, down, the weighted sum. The
+    published tables deal the tokens out in turn (`balanced`): no expert is hit twice before all are hit once.
+    """
     names = ("num_tokens", "num_experts", "experts_per_token", "expert_ranks")
     experts: dict[str, Any] = {name: columns[name] for name in names}
-    hidden, inner = columns["hidden_size"], columns["intermediate_size"]
-    up = _core._grouped_gemm_costs(accelerator, **experts, n=2 * inner, k=hidden, dtype=dtype)
-    down = _core._grouped_gemm_costs(accelerator, **experts, n=hidden, k=inner, dtype=dtype)
-    rows = np.maximum(columns["num_tokens"] * columns["experts_per_token"] // columns["expert_ranks"], 1)
-    # 16-bit gate and up are read, their product is written.
-    between = _core._elementwise_costs(accelerator, 6 * rows * inner, row_elements=np.zeros_like(rows))
-    return {name: up[name] + down[name] + between[name] for name in up}
+    tokens, hidden, inner = columns["num_tokens"], columns["hidden_size"], columns["intermediate_size"]
+    dealt = tokens * columns["experts_per_token"]
+    ranks = columns["expert_ranks"]
+    experts["active_experts"] = (np.minimum(dealt, columns["num_experts"]) + ranks - 1) // ranks
+    rows = np.maximum(dealt // ranks, 1)
+    unreduced = np.zeros_like(rows)
+    chosen = tokens * (4 * columns["num_experts"] + 8 * columns["experts_per_token"])
+    copied = 2 * (rows + tokens) * hidden
+    parts = (
+        _core._elementwise_costs(accelerator, chosen, unreduced),
+        _core._dispatch_costs(accelerator, copied),
+        _core._grouped_gemm_costs(accelerator, **experts, n=2 * inner, k=hidden, dtype=dtype),
+        # 16-bit gate and up are read, their product is written.
+        _core._elementwise_costs(accelerator, 6 * rows * inner, unreduced),
+        _core._grouped_gemm_costs(accelerator, **experts, n=hidden, k=inner, dtype=dtype),
+        _core._elementwise_costs(accelerator, copied, unreduced),
+    )
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}

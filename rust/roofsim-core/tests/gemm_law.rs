@@ -44,12 +44,14 @@ const HOPPER: GemmLaw = GemmLaw::Tiled {
     epilogue_s: 0.75e-6,
     red_s: 2.0e-6,
     tail: 0.1,
+    quantise_s: 0.0,
     quantise_bytes: 0.0,
 };
 
 fn tiled(constants: [f64; 9]) -> GemmLaw {
     let [t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes] = constants;
-    GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes }
+    let quantise_s = 0.0;
+    GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_s, quantise_bytes }
 }
 
 prop_compose! {
@@ -150,12 +152,11 @@ fn a_worked_number() {
 
 #[test]
 fn whole_waves_where_the_tail_is_waited_for() {
-    let GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, quantise_bytes, .. } = HOPPER
-    else {
+    let GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, .. } = HOPPER else {
         unreachable!("a tiled law")
     };
     let with = |tail, n| {
-        let law = GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes };
+        let law = tiled([t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, 0.0]);
         cost(law, 1024, n, 8192, WeightFormat::Bf16).time_s
     };
     // 8 x 17 tiles of 128 x 128 are 1.03 waves of 132, and 16 x 34 of 64 x 64 are 4.12: either way some units wait.
@@ -165,24 +166,49 @@ fn whole_waves_where_the_tail_is_waited_for() {
 }
 
 #[test]
-fn quantising_activations_adds_its_traffic() {
+fn what_libraries_time_besides_is_in_no_step() {
     let GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, .. } = HOPPER else {
         unreachable!("a tiled law")
     };
-    let law =
-        GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes: 6.0 };
-    let (bare, with) =
-        (cost(HOPPER, 4096, 512, 8192, WeightFormat::Fp8), cost(law, 4096, 512, 8192, WeightFormat::Fp8));
-    let expected = 6.0 * 4096.0 * 8192.0 / (0.86 * 3.35e12);
-    assert!(((with.time_s - bare.time_s) / expected - 1.0).abs() < 1e-6);
-    assert_eq!(with.bytes, bare.bytes);
+    let (quantise_s, quantise_bytes) = (12e-6, 6.0);
+    let law = GemmLaw::Tiled {
+        t0_s,
+        e_m,
+        e_c,
+        load_bytes_per_s,
+        stage_s,
+        epilogue_s,
+        red_s,
+        tail,
+        quantise_s,
+        quantise_bytes,
+    };
+    let (device, calibration) = (device(), under(law));
+    let machine = Machine::new(&device, &calibration, Pace::Burst);
+    let op = GemmOp::new(&machine, 512, 8192, WeightFormat::Fp8, ComputeDType::Fp8).unwrap();
+    let (bare, timed) = (op.cost(4096), op.as_timed(&machine).cost(4096));
+    let expected = quantise_s + quantise_bytes * 4096.0 * 8192.0 / (0.86 * 3.35e12);
+    assert!(((timed.time_s - bare.time_s) / expected - 1.0).abs() < 1e-6);
+    assert_eq!((bare.time_s, timed.bytes), (cost(HOPPER, 4096, 512, 8192, WeightFormat::Fp8).time_s, bare.bytes));
 }
 
 #[test]
 fn constants_survive_a_round_trip_and_are_refused_by_name() {
     let calibration = under(HOPPER);
     assert_eq!(Calibration::from_json(&calibration.to_json()).unwrap(), calibration);
-    for (name, bad) in [("e_c", 1.2), ("e_m", 0.0), ("load_bytes_per_s", 0.0), ("tail", 1.5), ("stage_s", -1e-9)] {
+    for (name, bad) in [
+        ("e_c", 1.2),
+        ("e_m", 0.0),
+        ("load_bytes_per_s", 0.0),
+        ("tail", 1.5),
+        ("stage_s", -1e-9),
+        ("e_m", 1e-320),
+        ("e_c", 1e-9),
+        ("t0_s", 1e308),
+        ("red_s", 1.5),
+        ("load_bytes_per_s", 1e-320),
+        ("quantise_bytes", 1e300),
+    ] {
         let path = format!("gemm.bf16.{name}");
         let refused = calibration.with_constants([(path.as_str(), bad)]).unwrap_err();
         assert!(refused.to_string().contains(&path), "{refused}");

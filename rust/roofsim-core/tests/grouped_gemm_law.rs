@@ -38,7 +38,8 @@ fn cost(law: GroupedGemmLaw, tokens: u64, experts: (u64, u64), n: u64, k: u64) -
 prop_compose! {
     fn lawful()(
         t0 in 0.0..20e-6f64,
-        (e_m, e_c, e_c_narrow) in (0.05..=1.0f64, 0.05..=1.0f64, 0.05..=1.0f64),
+        (e_m, e_c, e_c_narrow, e_c_light) in (0.05..=1.0f64, 0.05..=1.0f64, 0.05..=1.0f64, 0.05..=1.0f64),
+        wide_t0 in 0.0..20e-6f64,
         stage in 0.0..1e-6f64,
         epilogue in 0.0..5e-6f64,
         exposed in 0.0..=1.0f64,
@@ -52,6 +53,8 @@ prop_compose! {
                 e_m,
                 e_c,
                 e_c_narrow,
+                e_c_light,
+                wide_t0_s: wide_t0,
                 stage_s: stage,
                 epilogue_s: epilogue,
                 exposed,
@@ -86,23 +89,31 @@ proptest! {
 
 #[test]
 fn a_worked_number() {
-    let law = GroupedGemmLaw::Tiled {
+    let law = |wide_t0_s: f64| GroupedGemmLaw::Tiled {
         t0_s: 4e-6,
         e_m: 1.0,
         e_c: 1.0,
         e_c_narrow: 0.5,
+        e_c_light: 0.5,
+        wide_t0_s,
         stage_s: 0.064e-6,
         epilogue_s: 0.0,
-        exposed: 0.6,
+        exposed: 0.25,
     };
-    // 64 tokens that visit all of 8 experts: tiles of 64 rows are full on average, half a tile an expert comes on top.
-    let cost = cost(law, 64, (8, 8), 2112, 4096);
-    // 12 rows of tiles of 64 x 17 columns of 128 are 204 tiles, two waves of 132; of 64 x 64, 396 are three. One step of k:
-    // the arithmetic of a tile takes longer than its 1 ns of latency in neither; 128 rows make 8 x 17 = 136, two waves.
-    let peak = 989e12 / 132.0;
-    let tile = |a: f64, b: f64| -> f64 { (2.0 * a * b / peak).max(1e-9) * 4096.0 };
-    let compute = (2.0 * tile(64.0, 128.0)).min(3.0 * tile(64.0, 64.0));
+    // 64 tokens that visit all of 8 experts: tiles of 64 rows are full on average, half a tile an expert comes on top. 12
+    // rows of tiles of 64 x 17 columns of 128 are 204 tiles, two waves of 132; of 64 x 64, 396 are three; 8 of 128 x 9 of
+    // 256 one. 36 rows of tiles of 16 x 17 columns of 128 are 612, five; x 33 of 64, nine. A step of k takes at least 1 ns.
+    let step = |a: f64, b: f64, e: f64| -> f64 { (2.0 * a * b / (e * 989e12 / 132.0)).max(1e-9) * 4096.0 };
+    let wide = [2.0 * step(64.0, 128.0, 1.0), 3.0 * step(64.0, 64.0, 1.0), step(128.0, 256.0, 1.0)];
+    let light = [9.0 * step(16.0, 64.0, 0.5), 5.0 * step(16.0, 128.0, 0.5), 2.0 * step(64.0, 128.0, 0.5)];
     let memory: f64 = (8.0 * 2112.0 * 4096.0 * 2.0 + 512.0 * (4096.0 + 2112.0) * 2.0) / 3.35e12;
-    let expected = 4e-6 + memory.max(compute) + 0.6 * memory.min(compute);
-    assert!((cost.time_s / expected - 1.0).abs() < 1e-9, "{} {expected}", cost.time_s);
+    let joined = |tiles: [f64; 3]| {
+        let compute = tiles.into_iter().fold(f64::INFINITY, f64::min);
+        (compute * compute + memory * memory + 0.5 * compute * memory).sqrt()
+    };
+    // The wide kernel's larger efficiency counts until it takes too long to start.
+    for (wide_t0_s, expected) in [(1e-6, 5e-6 + joined(wide)), (1e-3, 4e-6 + joined(light))] {
+        let time_s = cost(law(wide_t0_s), 64, (8, 8), 2112, 4096).time_s;
+        assert!((time_s / expected - 1.0).abs() < 1e-9, "{time_s} {expected}");
+    }
 }

@@ -8,7 +8,7 @@ use roofsim_core::format::KvFormat;
 use roofsim_core::model::Span;
 use roofsim_core::ops::attention::{AttentionShape, LatentHeads};
 use roofsim_core::ops::moe::GroupedShape;
-use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, ElementwiseOp, GemmOp, GroupedGemmOp};
+use roofsim_core::ops::{AttentionOp, Collective, CollectiveOp, DispatchOp, ElementwiseOp, GemmOp, GroupedGemmOp};
 use roofsim_core::roofline::{Machine, OpCost, Pace};
 use roofsim_core::workload::{Batch, Request};
 
@@ -77,7 +77,8 @@ pub(crate) fn gemm_costs<'py>(
     let mut costs = Vec::with_capacity(m.len());
     for ((&m, &n), &k) in m.iter().zip(n).zip(k) {
         let same = op.take().filter(|op| op.n == n && op.k == k);
-        let ready = same.map_or_else(|| GemmOp::new(&machine, n, k, format, dtype), Ok).python()?;
+        let compiled = || GemmOp::new(&machine, n, k, format, dtype).map(|op| op.as_timed(&machine));
+        let ready = same.map_or_else(compiled, Ok).python()?;
         costs.push(ready.cost(m));
         op = Some(ready);
     }
@@ -312,6 +313,20 @@ pub(crate) fn elementwise_costs<'py>(
     let machine = machine(accelerator);
     let costs = bytes.iter().zip(elements);
     let costs = costs.map(|(&bytes, &elements)| ElementwiseOp::reducing(&machine, bytes as f64, 0.0, elements).cost(1));
+    table(py, &costs.collect::<Vec<_>>())
+}
+
+/// Costs of bringing tokens to their experts, copying so many bytes in all.
+#[pyfunction]
+#[pyo3(name = "_dispatch_costs")]
+pub(crate) fn dispatch_costs<'py>(
+    py: Python<'py>,
+    accelerator: &PyAccelerator,
+    num_bytes: Counts<'py>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let [bytes] = columns([("num_bytes", &num_bytes)])?;
+    let machine = machine(accelerator);
+    let costs = bytes.iter().map(|&bytes| DispatchOp::new(&machine, bytes as f64).cost(1));
     table(py, &costs.collect::<Vec<_>>())
 }
 

@@ -98,8 +98,8 @@ impl PyCalibration {
         Self { inner: Arc::new(self.inner.sustained()) }
     }
 
-    /// Every constant of every law: dicts of `path` (`gemm.bf16.e_m`), `value`, `unit`, `domain` (`efficiency`: above 0 and at
-    /// most 1; `fraction`; `slight`: at most 0.08; `non_negative`; `positive`) and `meaning`.
+    /// Every constant of every law: dicts of `path` (`gemm.bf16.e_m`), `value`, `unit`, `domain` (`efficiency`: a millionth
+    /// to 1; `fraction`; `slight`: at most 0.08; `non_negative`; `positive`) and `meaning`.
     ///
     /// Examples
     /// --------

@@ -74,6 +74,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(batch::latent_attention_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::grouped_gemm_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::elementwise_costs, module)?)?;
+    module.add_function(wrap_pyfunction!(batch::dispatch_costs, module)?)?;
     module.add_function(wrap_pyfunction!(batch::collective_costs, module)?)?;
     module.add_function(wrap_pyfunction!(plan::plan, module)?)
 }

@@ -98,13 +98,15 @@ const US: f64 = 1e-6;
 
 /// Grouped GEMM in round numbers: where fits start.
 const ASSUMED_EXPERTS: GroupedGemmLaw = GroupedGemmLaw::Tiled {
-    t0_s: 4.5 * US,
+    t0_s: 4.0 * US,
     e_m: 0.95,
-    e_c: 0.9,
-    e_c_narrow: 0.65,
-    stage_s: 0.06 * US,
-    epilogue_s: 0.8 * US,
-    exposed: 0.7,
+    e_c: 0.85,
+    e_c_narrow: 0.7,
+    e_c_light: 0.4,
+    wide_t0_s: 8.0 * US,
+    stage_s: 0.1 * US,
+    epilogue_s: 0.5 * US,
+    exposed: 0.25,
 };
 
 /// Where every fit starts: round numbers of a recent data-centre GPU.
@@ -118,6 +120,7 @@ pub(super) fn assumed() -> Calibration {
         epilogue_s: 0.75 * US,
         red_s: 2.0 * US,
         tail: 0.1,
+        quantise_s: 0.0,
         quantise_bytes: 0.0,
     };
     Calibration {
@@ -269,7 +272,7 @@ fn from_another_family(accelerator: &Accelerator, from: &Calibration) -> Calibra
     let mut calibration = borrowed(accelerator, from, OTHER_FAMILY, &note);
     calibration.gemm =
         BTreeMap::from([(ComputeDType::Bf16, GemmLaw::Smooth { t0_s: 3.75 * US, e_c: 0.73, e_m: 0.875 })]);
-    calibration.grouped_gemm = GroupedGemmLaw::Smooth { t0_s: 4.5 * US, e_m: 0.875, e_c: 0.73, exposed: 0.7 };
+    calibration.grouped_gemm = GroupedGemmLaw::Smooth { t0_s: 4.5 * US, e_m: 0.875, e_c: 0.73, exposed: 0.45 };
     // Without tiles one kernel stands for prefill too, which reaches more than a split KV axis does.
     if let AttentionLaw::Kernels { split_e_c, .. } = &mut calibration.attention {
         *split_e_c = 0.68;

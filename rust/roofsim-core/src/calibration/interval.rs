@@ -8,6 +8,9 @@ use crate::arithmetic::{larger, smaller};
 use crate::error::{Error, Result};
 use crate::format::ComputeDType;
 
+/// The largest part of a half-width: a thousand times the prediction, or a thousand seconds.
+const WIDEST: f64 = 1000.0;
+
 /// Sizes between which a class was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,8 +205,8 @@ impl Interval {
         for (half, width, foreign) in halves {
             for (part, value) in width.parts() {
                 let refuse = |rule: &str| Err(Error::spec(format!("{field}.{half}.{part}"), value, rule));
-                if !(value >= 0.0 && value.is_finite()) {
-                    return refuse("must be finite and at least 0");
+                if !(0.0..=WIDEST).contains(&value) {
+                    return refuse("must be between 0 and 1000");
                 }
                 if part == foreign && value > 0.0 {
                     return refuse("must be absent: this end of the interval would not rise with the time");

@@ -30,8 +30,7 @@ pub enum GemmLaw {
         e_m: f64,
     },
     /// The least over output tiles a x b and splits s of k of
-    /// `((w step k/s)^4 + (bytes/(e_m W))^4)^(1/4) + w rows cols epilogue + [s>1] red`, plus `t0` and the quantising of
-    /// the activations. `w` counts waves of tiles, `step` is one tile's time per element of k: see `docs/gemm.md`.
+    /// `((w step k/s)^4 + (bytes/(e_m W))^4)^(1/4) + w rows cols epilogue + [s>1] red`, plus `t0`. `w` counts waves of tiles, `step` is one tile's time per element of k: see `docs/gemm.md`.
     Tiled {
         /// Fixed time.
         t0_s: Seconds,
@@ -49,7 +48,11 @@ pub enum GemmLaw {
         red_s: Seconds,
         /// Share of a partly filled last wave that is waited for: 0 where work is spread evenly, 1 for whole waves.
         tail: f64,
-        /// Bytes per activation element that a kernel which quantises them moves, where the library counts it in.
+        /// Fixed time of quantising the activations, where the library times it too; no step has it.
+        #[serde(default)]
+        quantise_s: Seconds,
+        /// Bytes that quantising one activation element moves, likewise.
+        #[serde(default)]
         quantise_bytes: f64,
     },
 }
@@ -161,8 +164,8 @@ const fn latent_t0_s() -> Seconds {
 pub enum GroupedGemmLaw {
     /// `max(F/P, bytes/W)`.
     Roofline,
-    /// `t0 + larger + exposed smaller`, of the arithmetic against `e_c P` and the bytes against `e_m W`: for devices whose
-    /// tiles are unknown.
+    /// `t0 + sqrt(x^2 + y^2 + 2 exposed x y)`, x the arithmetic against `e_c P`, y the bytes against `e_m W`: for devices
+    /// whose tiles are unknown.
     Smooth {
         /// Fixed time.
         t0_s: Seconds,
@@ -170,25 +173,30 @@ pub enum GroupedGemmLaw {
         e_m: f64,
         /// Compute efficiency.
         e_c: f64,
-        /// Share of the shorter of arithmetic and memory traffic that the longer one does not hide.
+        /// How little arithmetic and memory traffic hide each other: 1 where they add up.
         exposed: f64,
     },
-    /// The least over output tiles of `larger + exposed smaller + w rows cols epilogue`, plus `t0`, of the times of the
-    /// tiles in whole waves and of the bytes against `e_m W`: see `docs/moe.md`.
+    /// The faster of two kernels, each the least over its output tiles of `sqrt(x^2 + y^2 + 2 exposed x y) + w rows cols
+    /// epilogue`, plus `t0`, of the times of the tiles in whole waves and of the bytes against `e_m W`. The light kernel
+    /// starts a program a tile, the wide one keeps its units busy with large tiles: see `docs/moe.md`.
     Tiled {
         /// Fixed time.
         t0_s: Seconds,
         /// Memory efficiency.
         e_m: f64,
-        /// Matrix-unit efficiency inside a tile of operands of 16 bits and more.
+        /// Wide kernel: matrix-unit efficiency inside a tile of operands of 16 bits and more.
         e_c: f64,
         /// The same for narrower operands.
         e_c_narrow: f64,
+        /// Light kernel: matrix-unit efficiency inside a tile.
+        e_c_light: f64,
+        /// Wide kernel: time that it takes to start more than the light one.
+        wide_t0_s: Seconds,
         /// Time that 64 elements of k take in any tile, however small.
         stage_s: Seconds,
         /// Time in which one compute unit writes a tile of 128 x 128 outputs.
         epilogue_s: Seconds,
-        /// Share of the shorter of arithmetic and memory traffic that the longer one does not hide.
+        /// How little arithmetic and memory traffic hide each other: 1 where they add up.
         exposed: f64,
     },
 }

@@ -12,18 +12,28 @@ use crate::error::{Error, Result};
 /// The largest slowdown: one step then costs at most 1.4% of its arithmetic more than its two halves do.
 pub(super) const SLIGHT: f64 = 0.08;
 
+/// The least efficiency: under it times run off to infinity.
+const LEAST_EFFICIENCY: f64 = 1e-6;
+/// The longest time that a constant may be, seconds.
+const LONGEST_S: f64 = 1.0;
+/// The largest overhead that is not a time.
+const MOST: f64 = 1e6;
+/// The slowest and the fastest rate, and the least and the most of other scales.
+const LEAST_RATE: f64 = 1e-9;
+const MOST_RATE: f64 = 1e18;
+
 /// Which values a constant may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
-    /// Above 0 and at most 1: what keeps calibrated time at or above ideal time.
+    /// From a millionth to 1: what keeps calibrated time at or above ideal time, and finite.
     Efficiency,
     /// From 0 to 1.
     Fraction,
     /// From 0 to 0.08.
     Slight,
-    /// Finite and at least 0: overheads.
+    /// At least 0: overheads, of at most [`MOST`].
     NonNegative,
-    /// Finite and above 0.
+    /// Rates and scales between [`LEAST_RATE`] and [`MOST_RATE`].
     Positive,
 }
 
@@ -31,22 +41,22 @@ impl Domain {
     /// Whether a value lies in it.
     pub fn holds(self, value: f64) -> bool {
         match self {
-            Self::Efficiency => value > 0.0 && value <= 1.0,
+            Self::Efficiency => (LEAST_EFFICIENCY..=1.0).contains(&value),
             Self::Fraction => (0.0..=1.0).contains(&value),
             Self::Slight => (0.0..=SLIGHT).contains(&value),
-            Self::NonNegative => value >= 0.0 && value.is_finite(),
-            Self::Positive => value > 0.0 && value.is_finite(),
+            Self::NonNegative => (0.0..=MOST).contains(&value),
+            Self::Positive => (LEAST_RATE..=MOST_RATE).contains(&value),
         }
     }
 
     /// The rule in words.
     pub const fn rule(self) -> &'static str {
         match self {
-            Self::Efficiency => "must be above 0 and at most 1",
+            Self::Efficiency => "must be between 0.000001 and 1",
             Self::Fraction => "must be between 0 and 1",
             Self::Slight => "must be between 0 and 0.08",
-            Self::NonNegative => "must be finite and at least 0",
-            Self::Positive => "must be positive",
+            Self::NonNegative => "must be between 0 and 1e6",
+            Self::Positive => "must be between 1e-9 and 1e18",
         }
     }
 
@@ -91,6 +101,16 @@ const fn parameter(
     Parameter { class, law, name, unit, domain, meaning }
 }
 
+impl Parameter {
+    /// The rule that a value breaks, if any: that of its domain, or the longest time.
+    pub fn broken_by(&self, value: f64) -> Option<&'static str> {
+        if !self.domain.holds(value) {
+            return Some(self.domain.rule());
+        }
+        (self.unit == "s" && value > LONGEST_S).then_some("must be at most 1 s")
+    }
+}
+
 use Domain::{Efficiency, Fraction, NonNegative, Positive, Slight};
 
 /// Every constant of every law.
@@ -106,7 +126,8 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("gemm", "tiled", "epilogue_s", "s", NonNegative, "time in which a unit writes 128 x 128 outputs"),
     parameter("gemm", "tiled", "red_s", "s", NonNegative, "time to reduce the partial sums of split-k"),
     parameter("gemm", "tiled", "tail", "1", Fraction, "share of a partly filled last wave that is waited for"),
-    parameter("gemm", "tiled", "quantise_bytes", "bytes", NonNegative, "traffic of quantising an activation element"),
+    parameter("gemm", "tiled", "quantise_s", "s", NonNegative, "as timed by the library: fixed time of quantising"),
+    parameter("gemm", "tiled", "quantise_bytes", "bytes", NonNegative, "as timed: traffic of quantising an element"),
     parameter("attention", "kernels", "e_m", "1", Efficiency, "memory efficiency"),
     parameter(
         "attention",
@@ -226,7 +247,7 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter("grouped_gemm", "smooth", "t0_s", "s", NonNegative, "fixed time"),
     parameter("grouped_gemm", "smooth", "e_m", "1", Efficiency, "memory efficiency"),
     parameter("grouped_gemm", "smooth", "e_c", "1", Efficiency, "compute efficiency"),
-    parameter("grouped_gemm", "smooth", "exposed", "1", Fraction, "share of the shorter part that is not hidden"),
+    parameter("grouped_gemm", "smooth", "exposed", "1", Fraction, "how little arithmetic and traffic hide each other"),
     parameter("grouped_gemm", "tiled", "t0_s", "s", NonNegative, "fixed time"),
     parameter("grouped_gemm", "tiled", "e_m", "1", Efficiency, "memory efficiency"),
     parameter(
@@ -235,12 +256,28 @@ pub const PARAMETERS: &[Parameter] = &[
         "e_c",
         "1",
         Efficiency,
-        "matrix-unit efficiency inside a tile, 16 bits and more",
+        "wide kernel: matrix-unit efficiency inside a tile, 16 bits and more",
     ),
-    parameter("grouped_gemm", "tiled", "e_c_narrow", "1", Efficiency, "matrix-unit efficiency below 16 bits"),
+    parameter(
+        "grouped_gemm",
+        "tiled",
+        "e_c_narrow",
+        "1",
+        Efficiency,
+        "wide kernel: matrix-unit efficiency inside a tile, below 16 bits",
+    ),
+    parameter(
+        "grouped_gemm",
+        "tiled",
+        "e_c_light",
+        "1",
+        Efficiency,
+        "light kernel: matrix-unit efficiency inside a tile",
+    ),
+    parameter("grouped_gemm", "tiled", "wide_t0_s", "s", NonNegative, "what the wide kernel takes more to start"),
     parameter("grouped_gemm", "tiled", "stage_s", "s", NonNegative, "least time of 64 elements of k in a tile"),
     parameter("grouped_gemm", "tiled", "epilogue_s", "s", NonNegative, "time in which a unit writes 128 x 128 outputs"),
-    parameter("grouped_gemm", "tiled", "exposed", "1", Fraction, "share of the shorter part that is not hidden"),
+    parameter("grouped_gemm", "tiled", "exposed", "1", Fraction, "how little arithmetic and traffic hide each other"),
     parameter("elementwise", "launched", "launch_s", "s", NonNegative, "time of one kernel inside a captured graph"),
     parameter("elementwise", "launched", "e_m", "1", Efficiency, "memory efficiency"),
     parameter(

@@ -24,8 +24,8 @@ impl Calibration {
             return Err(Error::spec("name", format!("{:?}", self.name), "must not be empty"));
         }
         for constant in self.constants()? {
-            if !constant.parameter.domain.holds(constant.value) {
-                return Err(Error::spec(constant.path, constant.value, constant.parameter.domain.rule()));
+            if let Some(rule) = constant.parameter.broken_by(constant.value) {
+                return Err(Error::spec(constant.path, constant.value, rule));
             }
         }
         if let Some(power) = &self.power {

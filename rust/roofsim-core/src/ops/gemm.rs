@@ -1,12 +1,15 @@
 //! Dense matrix product: `m` rows times an `n` by `k` weight. FLOPs = 2 m n k (never MACs).
 
-use super::tile::{NUM_TILES, TileConstants, TileGrid};
+use super::tile::{TileConstants, TileGrid};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::{Bar, GemmLaw, norm4};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
 use crate::roofline::{Machine, OpCost};
 
+/// Output tiles to choose from, as (rows, columns). Wider ones bring no measurable gain.
+const TILES: [(f64, f64); 6] =
+    [(16.0, 64.0), (16.0, 128.0), (64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0)];
 /// Ways to split the inner dimension.
 const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Row counts evaluated together.
@@ -14,7 +17,7 @@ const LANES: usize = 64;
 
 /// Every tile with every split, as positions.
 fn candidates() -> impl Iterator<Item = (usize, usize)> {
-    (0..NUM_TILES).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
+    (0..TILES.len()).flat_map(|tile| (0..SPLITS.len()).map(move |split| (tile, split)))
 }
 
 /// A compiled GEMM: everything but the number of rows.
@@ -33,7 +36,16 @@ pub struct GemmOp {
     seconds_per_flop: f64,
     seconds_per_byte: f64,
     law: Resolved,
+    /// Quantising the activations, where that is timed too.
+    quantiser: Quantiser,
     bar: Bar,
+}
+
+/// Kernels that quantise the activations before they are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Quantiser {
+    t0_s: f64,
+    seconds_per_row: f64,
 }
 
 /// The law with the machine's rates folded in.
@@ -50,20 +62,19 @@ struct Tiled {
     red_s: f64,
     n: f64,
     seconds_per_byte: f64,
-    /// Seconds of quantising one row of activations.
-    quantise_s_per_row: f64,
-    grid: TileGrid,
+    grid: TileGrid<{ TILES.len() }>,
     /// k / s.
     split_k: [f64; 4],
 }
 
 impl GemmOp {
-    /// Compiles `n` by `k` in `format`, multiplied as `dtype`.
+    /// Compiles `n` by `k` in `format`, multiplied as `dtype`, as a step runs it.
     pub fn new(machine: &Machine<'_>, n: u64, k: u64, format: WeightFormat, dtype: ComputeDType) -> Result<Self> {
         let weight_bytes = format
             .tensor_bytes(n, k)
             .ok_or_else(|| Error::overflow("gemm", format!("n = {n}, k = {k}"), "weight bytes must stay below 2^64"))?;
-        // Activations arrive in the multiply's own width; results leave in 16 bits, or 32 for fp32 and tf32.
+        // Activations arrive in the multiply's own width, as engines write them in the kernel before; results leave in 16
+        // bits, or 32 for fp32 and tf32.
         let (in_bits, out_bits) = (dtype.operand_bits(), dtype.operand_bits().max(16));
         let bytes_per_row = (k * in_bits).div_ceil(8) + (n * out_bits).div_ceil(8);
         let seconds_per_flop = machine.seconds_per_flop(dtype)?;
@@ -77,12 +88,25 @@ impl GemmOp {
             seconds_per_flop,
             seconds_per_byte: machine.seconds_per_byte,
             law: Resolved::new(machine, (n, k), (format, dtype), seconds_per_flop),
+            quantiser: Quantiser::default(),
             bar: machine.calibration.intervals.of_gemm(dtype).bar(
                 seconds_per_flop,
                 machine.seconds_per_byte,
                 Some((n, k)),
             ),
         })
+    }
+
+    /// The same as kernel libraries time it, which measurements are set beside: the calibration's `quantise_s` and
+    /// `quantise_bytes` count.
+    #[must_use]
+    pub fn as_timed(self, machine: &Machine<'_>) -> Self {
+        let GemmLaw::Tiled { e_m, quantise_s, quantise_bytes, .. } = machine.calibration.gemm_law(self.dtype) else {
+            return self;
+        };
+        let seconds_per_byte = machine.seconds_per_byte / (e_m * machine.memory_rate);
+        let seconds_per_row = quantise_bytes * self.k as f64 * seconds_per_byte;
+        Self { quantiser: Quantiser { t0_s: quantise_s, seconds_per_row }, ..self }
     }
 
     /// Cost of `rows` rows.
@@ -103,12 +127,13 @@ impl GemmOp {
             }
             Resolved::Tiled(tiled) => tiled.parts(m, bytes),
         };
+        let quantise_s = m * self.quantiser.seconds_per_row;
         OpCost {
-            time_s: larger(parts.time_s, ideal_s),
+            time_s: larger(parts.time_s, ideal_s) + (self.quantiser.t0_s + quantise_s),
             ideal_s,
             compute_s: parts.compute_s,
-            memory_s: parts.memory_s,
-            overhead_s: parts.overhead_s,
+            memory_s: parts.memory_s + quantise_s,
+            overhead_s: parts.overhead_s + self.quantiser.t0_s,
             flops,
             bytes,
             peak_compute_s,
@@ -122,7 +147,7 @@ impl GemmOp {
         self.flops_per_row * self.seconds_per_flop
     }
 
-    /// Times of many row counts at once: the same bits as [`Self::cost`], candidate by candidate so that the loop over
+    /// Times of many row counts at once, as a step runs them: the same bits as [`Self::cost`], candidate by candidate so that the loop over
     /// rows is one the compiler vectorises.
     #[inline(always)]
     pub(crate) fn times(&self, rows: &[f64], out: &mut [f64]) {
@@ -161,7 +186,7 @@ impl GemmOp {
                     }
                 }
                 for (t, &m) in out.iter_mut().zip(rows) {
-                    *t = larger(tiled.total_s(*t, m), ideal(m));
+                    *t = larger(tiled.t0_s + *t, ideal(m));
                 }
             }
         }
@@ -193,7 +218,7 @@ impl Resolved {
                 Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte: memory(e_m) }
             }
             (
-                GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, quantise_bytes },
+                GemmLaw::Tiled { t0_s, e_m, e_c, load_bytes_per_s, stage_s, epilogue_s, red_s, tail, .. },
                 Some(units),
             ) => {
                 let seconds_per_byte = memory(e_m);
@@ -213,8 +238,7 @@ impl Resolved {
                     red_s,
                     n: n as f64,
                     seconds_per_byte,
-                    quantise_s_per_row: quantise_bytes * k as f64 * seconds_per_byte,
-                    grid: TileGrid::new(constants, n as f64),
+                    grid: TileGrid::new(constants, TILES, n as f64),
                     split_k: SPLITS.map(|s| k as f64 / s),
                 }))
             }
@@ -237,18 +261,7 @@ impl Tiled {
                 best = Parts { time_s, ..parts };
             }
         }
-        Parts {
-            time_s: self.total_s(best.time_s, m),
-            compute_s: best.compute_s,
-            memory_s: best.memory_s + m * self.quantise_s_per_row,
-            overhead_s: self.t0_s + best.overhead_s,
-        }
-    }
-
-    /// Time of the whole, given that of the best candidate.
-    #[inline(always)]
-    fn total_s(&self, best_s: f64, m: f64) -> f64 {
-        self.t0_s + best_s + m * self.quantise_s_per_row
+        Parts { time_s: self.t0_s + best.time_s, overhead_s: self.t0_s + best.overhead_s, ..best }
     }
 
     /// One tile and split: its parts, without the norm that joins them.

@@ -1,7 +1,7 @@
 //! Routed experts: a grouped GEMM over the experts that a batch hits.
 
-use super::tile::{NUM_TILES, TileConstants, TileGrid};
-use crate::arithmetic::{larger, smaller};
+use super::tile::{TileConstants, TileGrid};
+use crate::arithmetic::larger;
 use crate::calibration::{Bar, GroupedGemmLaw};
 use crate::error::{Error, Result};
 use crate::format::{ComputeDType, WeightFormat};
@@ -27,6 +27,12 @@ pub fn expected_distinct_experts(num_experts: u64, experts_per_token: u64, num_t
 
 /// Row counts evaluated together.
 const LANES: usize = 64;
+/// Tile sizes of one kernel.
+const NUM_TILES: usize = 3;
+/// Output tiles, as (rows, columns), of a kernel that starts one program a tile: quick to start, best for few rows.
+const LIGHT_TILES: [(f64, f64); NUM_TILES] = [(16.0, 64.0), (16.0, 128.0), (64.0, 128.0)];
+/// Those of a persistent kernel, whose units first learn where every expert's rows lie.
+const WIDE_TILES: [(f64, f64); NUM_TILES] = [(64.0, 64.0), (64.0, 128.0), (128.0, 256.0)];
 
 /// [`expected_distinct_experts`] of many numbers of tokens: the squares are the same for all of them.
 #[inline(always)]
@@ -97,8 +103,16 @@ enum Resolved {
         seconds_per_byte: f64,
         exposed: f64,
         k: f64,
-        grid: Box<TileGrid>,
+        kernels: Box<[Kernel; 2]>,
     },
+}
+
+/// One of the kernels that a library has for routed experts.
+#[derive(Debug, Clone, PartialEq)]
+struct Kernel {
+    /// What it takes to start beyond the fixed time of both.
+    start_s: f64,
+    grid: TileGrid<NUM_TILES>,
 }
 
 impl GroupedGemmOp {
@@ -187,10 +201,10 @@ impl GroupedGemmOp {
                 let (compute_s, memory_s) = (flops * seconds_per_flop, bytes * seconds_per_byte);
                 (t0_s + overlapped(compute_s, memory_s, *exposed), compute_s, memory_s, *t0_s)
             }
-            Resolved::Tiled { t0_s, seconds_per_byte, exposed, k, grid } => {
+            Resolved::Tiled { t0_s, seconds_per_byte, exposed, k, kernels } => {
                 let memory_s = bytes * seconds_per_byte;
-                let (time_s, compute_s, epilogue_s) = best_tile(grid, (active, routed), *k, memory_s, *exposed);
-                (t0_s + time_s, compute_s, memory_s, t0_s + epilogue_s)
+                let (time_s, compute_s, alone_s) = best_tile(kernels, (active, routed), *k, memory_s, *exposed);
+                (t0_s + time_s, compute_s, memory_s, t0_s + alone_s)
             }
         };
         OpCost {
@@ -211,51 +225,70 @@ impl GroupedGemmOp {
 impl Resolved {
     fn new(machine: &Machine<'_>, shape: &GroupedShape, seconds_per_flop: f64) -> Self {
         let narrow = shape.dtype.operand_bits() < 16;
-        let (t0_s, e_m, e_c, exposed, tiles) = match machine.calibration.grouped_gemm {
+        let law = machine.calibration.grouped_gemm;
+        let (t0_s, e_m, e_c, exposed) = match law {
             GroupedGemmLaw::Roofline => return Self::Roofline,
-            GroupedGemmLaw::Smooth { t0_s, e_m, e_c, exposed } => (t0_s, e_m, e_c, exposed, None),
-            GroupedGemmLaw::Tiled { t0_s, e_m, e_c, e_c_narrow, stage_s, epilogue_s, exposed } => {
-                let tiles = machine.compute_units().map(|units| (units, stage_s, epilogue_s));
-                (t0_s, e_m, if narrow { e_c_narrow } else { e_c }, exposed, tiles)
+            GroupedGemmLaw::Smooth { t0_s, e_m, e_c, exposed } => (t0_s, e_m, e_c, exposed),
+            GroupedGemmLaw::Tiled { t0_s, e_m, e_c, e_c_narrow, exposed, .. } => {
+                (t0_s, e_m, if narrow { e_c_narrow } else { e_c }, exposed)
             }
         };
         let seconds_per_byte = machine.seconds_per_byte / (e_m * machine.memory_rate);
-        let seconds_per_flop = seconds_per_flop / (e_c * machine.compute_rate);
-        let Some((units, stage_s, epilogue_s)) = tiles else {
-            return Self::Smooth { t0_s, seconds_per_flop, seconds_per_byte, exposed };
+        let compute = |e: f64| seconds_per_flop / (e * machine.compute_rate);
+        let (GroupedGemmLaw::Tiled { e_c_light, stage_s, epilogue_s, wide_t0_s, .. }, Some(units)) =
+            (law, machine.compute_units())
+        else {
+            return Self::Smooth { t0_s, seconds_per_flop: compute(e_c), seconds_per_byte, exposed };
         };
-        let constants = TileConstants {
-            units,
-            seconds_per_flop,
-            // Loads are part of the exposed traffic here, and the routing is too uneven for waves to overlap.
-            row_load_s: 0.0,
-            column_load_s: 0.0,
-            stage_s,
-            epilogue_s,
-            tail: 1.0,
+        let kernel = |start_s: f64, e: f64, sizes: [(f64, f64); NUM_TILES]| {
+            let constants = TileConstants {
+                units,
+                seconds_per_flop: compute(e),
+                // Loads are part of the exposed traffic here, and the routing is too uneven for waves to overlap.
+                row_load_s: 0.0,
+                column_load_s: 0.0,
+                stage_s,
+                epilogue_s,
+                tail: 1.0,
+            };
+            Kernel { start_s, grid: TileGrid::new(constants, sizes, shape.n as f64) }
         };
-        let grid = Box::new(TileGrid::new(constants, shape.n as f64));
-        Self::Tiled { t0_s, seconds_per_byte, exposed, k: shape.k as f64, grid }
+        let kernels = Box::new([kernel(0.0, e_c_light, LIGHT_TILES), kernel(wide_t0_s, e_c, WIDE_TILES)]);
+        Self::Tiled { t0_s, seconds_per_byte, exposed, k: shape.k as f64, kernels }
     }
 }
 
-/// The longer of two times and the part of the shorter one that it does not hide.
+/// Two times that hide each other in part: `sqrt(x^2 + y^2 + 2 exposed x y)`, their sum where `exposed` is 1.
+///
+/// Never under its larger argument, whatever the rounding.
 #[inline(always)]
 fn overlapped(compute_s: f64, memory_s: f64, exposed: f64) -> f64 {
-    larger(compute_s, memory_s) + exposed * smaller(compute_s, memory_s)
+    let squares = compute_s * compute_s + memory_s * memory_s;
+    larger((squares + 2.0 * exposed * (compute_s * memory_s)).sqrt(), larger(compute_s, memory_s))
 }
 
-/// `(time, compute, epilogue)` seconds with the best tile for so many `(active experts, routed rows)`.
+/// `(time, compute, start and epilogue)` seconds with the best kernel and tile for so many `(active experts, routed
+/// rows)`.
 #[inline(always)]
-fn best_tile(grid: &TileGrid, (active, routed): (f64, f64), k: f64, memory_s: f64, exposed: f64) -> (f64, f64, f64) {
+fn best_tile(
+    kernels: &[Kernel; 2],
+    (active, routed): (f64, f64),
+    k: f64,
+    memory_s: f64,
+    exposed: f64,
+) -> (f64, f64, f64) {
     let mut best = (f64::INFINITY, 0.0, 0.0);
-    for tile in 0..NUM_TILES {
-        // Rows of an expert vary with the routing, so that its last tile is half full on average; each has at least one.
-        let row_tiles = larger(routed / grid.rows(tile) + 0.5 * active, active);
-        let (compute_s, epilogue_s) = grid.seconds(tile, row_tiles, routed / row_tiles, k);
-        let time_s = overlapped(compute_s, memory_s, exposed) + epilogue_s;
-        if time_s < best.0 {
-            best = (time_s, compute_s, epilogue_s);
+    for Kernel { start_s, grid } in kernels {
+        for tile in 0..NUM_TILES {
+            // Rows of an expert vary with the routing, so that its last tile is half full on average; each has at least
+            // one.
+            let row_tiles = larger(routed / grid.rows(tile) + 0.5 * active, active);
+            let (compute_s, epilogue_s) = grid.seconds(tile, row_tiles, routed / row_tiles, k);
+            let alone_s = start_s + epilogue_s;
+            let time_s = overlapped(compute_s, memory_s, exposed) + alone_s;
+            if time_s < best.0 {
+                best = (time_s, compute_s, alone_s);
+            }
         }
     }
     best

@@ -2,16 +2,10 @@
 
 use crate::arithmetic::{larger, smaller};
 
-/// Output tiles that the tiled laws choose from, as (rows, columns). Wider ones bring no measurable gain.
-const TILES: [(f64, f64); 6] =
-    [(16.0, 64.0), (16.0, 128.0), (64.0, 64.0), (64.0, 128.0), (128.0, 64.0), (128.0, 128.0)];
 /// Elements of k in one stage of a tile's pipeline.
 const STAGE: f64 = 64.0;
 /// Outputs of the tile whose epilogue is the unit of `epilogue_s`.
 const EPILOGUE: f64 = 128.0 * 128.0;
-
-/// Number of tile sizes.
-pub(super) const NUM_TILES: usize = TILES.len();
 
 /// Constants of a tiled law, with the rates of the machine folded in.
 #[derive(Debug, Clone, Copy)]
@@ -32,12 +26,12 @@ pub(super) struct TileConstants {
     pub tail: f64,
 }
 
-/// All tile sizes for one number of columns.
+/// The tile sizes that a kernel has, for one number of columns.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct TileGrid {
+pub(super) struct TileGrid<const N: usize> {
     units: f64,
     tail: f64,
-    tiles: [Tile; NUM_TILES],
+    tiles: [Tile; N],
 }
 
 /// One tile size; seconds per element of k but for the epilogue.
@@ -54,10 +48,10 @@ struct Tile {
     row_epilogue_s: f64,
 }
 
-impl TileGrid {
-    /// Tiles over `n` columns.
-    pub(super) fn new(c: TileConstants, n: f64) -> Self {
-        let tiles = TILES.map(|(a, b)| {
+impl<const N: usize> TileGrid<N> {
+    /// Tiles of so many (rows, columns) over `n` columns.
+    pub(super) fn new(c: TileConstants, sizes: [(f64, f64); N], n: f64) -> Self {
+        let tiles = sizes.map(|(a, b)| {
             let columns = smaller(b, n);
             Tile {
                 rows: a,
