@@ -102,7 +102,7 @@ class ReducingSpace:
         if report.method == "scan":
             found = _core._best_per_group(self._space, most, column, columns, asked)
         report = report.without(self._space, [column], asked[1])
-        return Groups(self._whole, column, tuple(columns), most, keyed(columns, found), report)
+        return Groups(self._whole, column, tuple(columns), most, found, report)
 
     def counts(
         self,
@@ -163,9 +163,8 @@ class ReducingSpace:
                 ends = _core._quantiles(self._space, name, [0.0, 1.0], asked)
                 nothing = (1.0, 10.0) if log else (0.0, 1.0)
                 low, high = nothing if ends[0] is None or ends[1] is None else (ends[0], ends[1])
-                # One value everywhere: NumPy's choice, half a unit to both sides; in ratio, a factor of two.
                 if low == high:
-                    low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
+                    low, high, count = _around(low, count, log)
             else:
                 low, high = _ends(range)
             edges = _edges(low, high, count, log)
@@ -285,6 +284,17 @@ class ReducingSpace:
         group = integer("row_group_rows", row_group_rows, 1, MAX_BATCH_ROWS)
         asked = request(where, rows, num_threads, progress)
         return write_parts(self._whole, path, names, asked, group, text("compression", compression))
+
+
+def _around(value: float, count: int, log: bool) -> tuple[float, float, int]:
+    """Edges around one value: NumPy's choice, half a unit to both sides; in ratio, a factor of two.
+
+    Where that is less than the bins are apart in floats (from 2^53 on), one bin between the next floats.
+    """
+    low, high = (value / 2, value * 2) if log else (value - 0.5, value + 0.5)
+    if np.isfinite([low, high]).all() and (np.diff(np.linspace(low, high, count + 1)) > 0).all():
+        return low, high, count
+    return float(np.nextafter(value, -np.inf)), float(np.nextafter(value, np.inf)), 1
 
 
 def _ends(range_: Any) -> tuple[float, float]:

@@ -48,8 +48,9 @@ impl Reduction for Counts<'_> {
         }
     }
 
-    fn join(&mut self, other: Self) {
+    fn join(&mut self, other: Self, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         self.counts.iter_mut().zip(other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        Ok(())
     }
 }
 
