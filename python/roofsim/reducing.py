@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roofsim import _core
-from roofsim.arguments import distinct, integer, request, text, texts
+from roofsim.arguments import column as column_name
+from roofsim.arguments import columns as column_names
+from roofsim.arguments import distinct, integer, request, text
 from roofsim.batches import BATCH_ROWS, MAX_BATCH_ROWS, RecordBatches
 from roofsim.columns import ROW
 from roofsim.errors import SpecError
@@ -85,9 +87,9 @@ class ReducingSpace:
         >>> {name: space[rows[0][1]]["batch_size"] for name, rows in best.items()}
         {'h100-sxm': 64, 'l40s': 49}
         """
-        columns = texts("group_by", group_by)
+        columns = column_names("group_by", group_by)
         most = integer("k", k, 1, (1 << 64) - 1)
-        column, asked = text("by", by), request(where, rows, num_threads, progress)
+        column, asked = column_name("by", by), request(where, rows, num_threads, progress)
         if rows is not None:
             report = SearchReport.of_part(method, asked[1])
         else:
@@ -125,7 +127,7 @@ class ReducingSpace:
         >>> dict(space.counts("status"))
         {'ok': 10, 'heads_not_divisible': 10}
         """
-        columns = texts("by", by)
+        columns = column_names("by", by)
         found = _core._counts(self._space, columns, request(where, rows, num_threads, progress))
         return Counts(self._whole, tuple(columns), keyed(columns, found))
 
@@ -149,13 +151,14 @@ class ReducingSpace:
             Rising edges, or the number of bins between the ends of ``range``, equally wide or, with ``log``, in ratio.
         range
             Lowest and highest edge; without it the least and largest value that pass (which takes four more scans).
+            Around one value everywhere that is too large for half a unit to count, one bin between the next floats.
 
         Raises
         ------
         SpecError
             For a column of names, edges that do not rise, or a range that cannot be divided.
         """
-        name = text("column", column)
+        name = column_name("column", column)
         asked = request(where, rows, num_threads, progress)
         if np.ndim(bins) == 0:
             count = integer("bins", bins, 1, MAX_BINS)
@@ -193,7 +196,7 @@ class ReducingSpace:
             For a column of names, or a ``q`` outside of 0 to 1.
         """
         shares = share_list(q)
-        name = text("column", column)
+        name = column_name("column", column)
         found = _core._quantiles(self._space, name, shares, request(where, rows, num_threads, progress))
         return np.asarray([np.nan if value is None else value for value in found], dtype=np.float64)
 
@@ -213,7 +216,7 @@ class ReducingSpace:
         SpecError
             For a column of names.
         """
-        name = text("column", column)
+        name = column_name("column", column)
         cells, null = _core._sketch(self._space, name, request(where, rows, num_threads, progress))
         return QuantileSketch(name, cells, null)
 

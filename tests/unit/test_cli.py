@@ -480,3 +480,16 @@ def test_measurements_are_not_overwritten(run, tmp_path):
     assert answer.exit_code == 2
     assert "--resume" in answer.stderr
     assert file.read_bytes() == b"earlier work"
+
+
+def test_a_long_front_is_shown_evenly_and_written_whole(run):
+    asked = [*SWEEP, "--pareto", "tokens_per_s_per_user,batch_size"]
+    whole = parsed(run, *asked)["rows"]
+    assert len(whole) > 6
+    text = run(*asked, "--rows", "3").stdout
+    by_first = sorted(whole, key=lambda row: -row["tokens_per_s_per_user"])
+    shown = [line for line in text.splitlines() if "h100" in line or line.strip()[:1].isdigit()]
+    assert f"{len(whole) - 3:,} left out: --rows {len(whole)}" in " ".join(text.split())
+    assert significant(by_first[0]["tokens_per_s_per_user"], 4) in text
+    assert significant(by_first[-1]["tokens_per_s_per_user"], 4) in text
+    assert shown

@@ -186,12 +186,7 @@ fn _best_per_group<'py>(
 }
 
 /// Groups with the Python values of their columns, the rows of all in one array.
-pub(crate) fn keyed<'py>(
-    py: Python<'py>,
-    space: &Space,
-    group_by: &[Column],
-    groups: &Groups,
-) -> PyResult<Keyed<'py>> {
+pub(crate) fn keyed<'py>(py: Python<'py>, space: &Space, group_by: &[Column], groups: &Groups) -> PyResult<Keyed<'py>> {
     let (ends, rows) = detached(py, None, |tick| {
         let (mut ends, mut rows) = (Vec::with_capacity(groups.len()), Vec::new());
         for group in groups {

@@ -79,14 +79,7 @@ impl Tree {
 }
 
 /// Puts the points into the order of the leaves and appends their nodes; a stop leaves large leaves.
-fn grow(
-    points: &mut [Entry],
-    first: usize,
-    axis: usize,
-    objectives: usize,
-    nodes: &mut Vec<Node>,
-    stop: &AtomicBool,
-) {
+fn grow(points: &mut [Entry], first: usize, axis: usize, objectives: usize, nodes: &mut Vec<Node>, stop: &AtomicBool) {
     let (mut low, mut high) = ([f64::INFINITY; 4], [f64::NEG_INFINITY; 4]);
     for (point, _) in &*points {
         for ((low, high), &x) in low.iter_mut().zip(&mut high).zip(point) {

@@ -163,13 +163,14 @@ impl Space {
             return Err(Error::spec("k", k, "must be at least 1"));
         }
         column.check_objective("by")?;
-        let keys = Keys::new(self, group_by)?;
+        let keys = Keys::new(self, "group_by", group_by)?;
         let columns: Vec<Column> = group_by.iter().copied().chain([column]).collect();
         let found = scan.reduce(self, &columns, Search::new(&keys, column, k), progress)?;
         let Search { slots, mut best, .. } = found;
-        let groups = slots.into_iter().enumerate().filter_map(|(group, slot)| {
-            Some((group, std::mem::replace(best.get_mut(slot as usize)?, Best::new(0))))
-        });
+        let groups = slots
+            .into_iter()
+            .enumerate()
+            .filter_map(|(group, slot)| Some((group, std::mem::replace(best.get_mut(slot as usize)?, Best::new(0)))));
         let mut go_on = looks(progress, self.num_configurations().unwrap_or(u128::MAX));
         ranked_groups(&keys, groups, (k, column.direction().sign()), &mut go_on)
     }

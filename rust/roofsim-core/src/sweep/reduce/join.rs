@@ -3,8 +3,8 @@
 use super::super::column::{Column, Direction};
 use super::super::driver::{Progress, looks};
 use super::super::part::rows_of;
-use super::super::space::Space;
 use super::super::rank::{Entry, ranked};
+use super::super::space::Space;
 use super::super::{Pareto, TopK};
 use super::Scan;
 use crate::error::Result;

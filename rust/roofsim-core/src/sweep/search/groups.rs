@@ -85,7 +85,7 @@ impl Space {
         progress: &mut Progress<'_>,
     ) -> Result<(Groups, SearchReport)> {
         TopK::check(k, column)?;
-        let keys = Keys::new(self, group_by)?;
+        let keys = Keys::new(self, "group_by", group_by)?;
         let goal = BestOfGroups::new(&keys, k, column);
         let report = driver::search(self, runner, &goal, filters, progress)?;
         Ok((goal.into_groups(&mut looks(progress, report.num_configurations))?, report))
@@ -94,7 +94,7 @@ impl Space {
     /// Whether a search for the `k` best rows of every group should take less time than a scan, and why; groups that
     /// neither can make are left to a scan to refuse.
     pub fn prefers_group_search(&self, k: usize, column: Column, group_by: &[Column]) -> Choice {
-        let Ok(keys) = Keys::new(self, group_by) else { return Choice::scan("the groups are refused") };
+        let Ok(keys) = Keys::new(self, "group_by", group_by) else { return Choice::scan("the groups are refused") };
         self.prefers_search(k.saturating_mul(keys.num_known()), &[column])
     }
 }
