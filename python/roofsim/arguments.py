@@ -16,11 +16,15 @@ __all__ = [
     "Progress",
     "Request",
     "Rows",
+    "column",
+    "columns",
+    "distinct",
     "integer",
     "num_threads",
     "progress_callback",
     "request",
     "row_range",
+    "text",
     "texts",
 ]
 
@@ -83,9 +87,19 @@ def texts(field: str, values: Any) -> list[str]:
     return listed
 
 
+def columns(field: str, values: Any) -> list[str]:
+    """Return one column or several as a list of names, without the blanks around them."""
+    return [name.strip() for name in texts(field, values)]
+
+
+def column(field: str, value: Any) -> str:
+    """Return the name of a column, without the blanks around it."""
+    return text(field, value).strip()
+
+
 def distinct(field: str, values: Any) -> list[str]:
-    """Return texts, each of which occurs once."""
-    listed = texts(field, values)
+    """Return names of columns, each of which occurs once."""
+    listed = columns(field, values)
     twice = next((value for at, value in enumerate(listed) if value in listed[:at]), None)
     if twice is not None:
         raise SpecError(field, twice, "must be named once")

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,7 @@ from roofsim.identity import differences, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from os import PathLike
 
     from roofsim.arguments import Progress, Request
@@ -39,10 +41,18 @@ PART_GROUPS = 16
 """Row groups of a file: what a run that is killed loses at most."""
 PART_SPAN = 1 << 34
 """Rows looked at for a file where few pass."""
+MOST_ROWS = 8 * ROW_GROUP_ROWS
+"""Rows of all row groups in the making."""
+LOOK_S = 0.02
+"""How often the calling thread looks up, in seconds."""
 
 MANIFEST = "_roofsim.json"
 PART = re.compile(r"part-(\d{20})-(\d{20})\.parquet")
 """First row and the one behind the last: 20 digits hold any 64-bit number, so that names sort as rows do."""
+PARTIAL = re.compile(r"\.part-(\d{20})\.\d+\.tmp")
+"""A file in the making: its first row, and the process that writes it."""
+UNFINISHED = re.compile(r"\._roofsim\.json\.(\d+)\.tmp")
+"""What says what a directory is of, in the making by a process."""
 
 
 @dataclass(frozen=True)
@@ -84,29 +94,96 @@ def write_parts(
     if text("compression", compression).lower() not in codecs:
         raise SpecError("compression", compression, f"must be one of {', '.join(codecs)}")
     folder = _claim(path, _manifest(space, names, where))
-    for stale in folder.glob(".part-*.tmp"):
-        if first <= int(stale.name[6:26]) < end:
+    for stale in folder.iterdir():
+        if (match := PARTIAL.fullmatch(stale.name)) and first <= int(match[1]) < end:
             stale.unlink()
     done = _parts(folder)
     for _, _, found in done:
         _num_rows(found)  # refuses a damaged file before the work and not after it
     resumed = sum(max(0, min(stop, end) - max(start, first)) for start, stop, _ in done)
-    finished = resumed
+    gaps = _missing(done, first, end)
+    files_of = _Files(space, folder, names, row_group_rows, compression)
     try:
-        for start, stop in _missing(done, first, end):
-            row = start
-            while row < stop:
-                batches = RecordBatches(
-                    space._space, names, row_group_rows, (where, (row, min(stop, row + PART_SPAN)), threads, None)
-                )
-                part = _Part(batches, folder, row, row_group_rows, compression)
-                row = part.write(_shifted(progress, finished + row - start, end - first))
-            finished += stop - start
+        if where:
+            _in_order(files_of, gaps, asked, resumed, end - first)
+        else:
+            _at_once(files_of, gaps, threads, _shifted(progress, resumed, end - first))
     except OSError as error:
         raise SpecError("path", os.fspath(path), f"cannot be written: {error.strerror or error}") from error
     files = tuple(part for _, _, part in _parts(folder))
     num_rows = sum(_num_rows(part) for part in files)
     return ParquetParts(folder, files, num_rows, resumed)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What all files of a directory have in common."""
+
+    space: SweepSpace
+    folder: Path
+    names: Sequence[str]
+    group: int
+    compression: str
+
+    def write(self, start: int, stop: int, where: list[str], threads: int, progress: Progress | None) -> int:
+        """Write the next file of a range and return the row behind its last one."""
+        batches = RecordBatches(self.space._space, self.names, self.group, (where, (start, stop), threads, None))
+        return _Part(batches, self.folder, start, self.group, self.compression).write(progress)
+
+
+def _in_order(files: _Files, gaps: Sequence[tuple[int, int]], asked: Request, done: int, total: int) -> None:
+    """Write one file after the other: where rows are left out, one begins where the last one happened to be full."""
+    where, _, threads, progress = asked
+    for start, stop in gaps:
+        row = start
+        while row < stop:
+            told = _shifted(progress, done + row - start, total)
+            row = files.write(row, min(stop, row + PART_SPAN), where, threads, told)
+        done += stop - start
+
+
+class _StoppedError(Exception):
+    """Another file failed, or the caller wants no more."""
+
+
+def _at_once(files: _Files, gaps: Sequence[tuple[int, int]], threads: int, progress: Progress | None) -> None:
+    """Write several files at a time, each on a thread of its own: encoding takes longer than evaluating.
+
+    Without filters it is known beforehand which rows a file holds: they are those of files written one by one.
+    """
+    rows = PART_GROUPS * files.group
+    ranges = ((at, min(at + rows, stop)) for start, stop in gaps for at in range(start, stop, rows))
+    stop_all = threading.Event()
+    seen: dict[int, int] = {}
+    finished = 0
+
+    def one(start: int, stop: int) -> int:
+        def look(done: int, _total: int) -> None:
+            if stop_all.is_set():
+                raise _StoppedError
+            seen[start] = done
+
+        files.write(start, stop, [], 1, look)
+        return start
+
+    # Memory stays that of a few row groups, however many threads there are.
+    workers = max(1, min(threads, MOST_ROWS // files.group))
+    with ThreadPoolExecutor(workers, thread_name_prefix="roofsim-parquet") as pool:
+        running: dict[Future[int], int] = {}
+        try:
+            while True:
+                while len(running) < workers and (part := next(ranges, None)) is not None:
+                    running[pool.submit(one, *part)] = part[1] - part[0]
+                if not running:
+                    break
+                for future in wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done:
+                    seen.pop(future.result(), None)
+                    finished += running.pop(future)
+                if progress is not None:
+                    progress(finished + sum(list(seen.values())), 0)
+        except BaseException:
+            stop_all.set()
+            raise
 
 
 def _num_rows(part: Path) -> int:
@@ -174,11 +251,19 @@ def _claim(path: str | PathLike[str], manifest: dict[str, Any]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         held = folder / MANIFEST
         if not held.exists():
-            if any(folder.iterdir()):
+            # What a run was killed over in its first moment is no data: it was never renamed.
+            if not all(UNFINISHED.fullmatch(file.name) for file in folder.iterdir()):
                 raise SpecError("path", shown, f"holds other files and no {MANIFEST}: give an empty or a new directory")
             fresh = folder / f".{MANIFEST}.{os.getpid()}.tmp"
-            fresh.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            fresh.replace(held)
+            try:
+                fresh.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+                fresh.replace(held)
+            finally:
+                fresh.unlink(missing_ok=True)
+            for stale in folder.iterdir():
+                # Of a process that is gone: another one may be about to rename its own.
+                if (match := UNFINISHED.fullmatch(stale.name)) and not _runs(int(match[1])):
+                    stale.unlink(missing_ok=True)
             return folder
         other = json.loads(held.read_text(encoding="utf-8"))
     except SpecError:
@@ -195,6 +280,19 @@ def _claim(path: str | PathLike[str], manifest: dict[str, Any]) -> Path:
             entries.pop("fingerprint", None)
         raise SpecError("path", shown, f"holds another sweep: {differences(*flat)}")
     return folder
+
+
+def _runs(pid: int) -> bool:
+    """Whether there may be a process of this number on this machine."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _parts(folder: Path) -> list[tuple[int, int, Path]]:

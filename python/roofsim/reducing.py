@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roofsim import _core
-from roofsim.arguments import distinct, integer, request, text, texts
+from roofsim.arguments import column as column_name
+from roofsim.arguments import columns as column_names
+from roofsim.arguments import distinct, integer, request, text
 from roofsim.batches import BATCH_ROWS, MAX_BATCH_ROWS, RecordBatches
 from roofsim.columns import ROW
 from roofsim.errors import SpecError
@@ -85,9 +87,9 @@ class ReducingSpace:
         >>> {name: space[rows[0][1]]["batch_size"] for name, rows in best.items()}
         {'h100-sxm': 64, 'l40s': 49}
         """
-        columns = texts("group_by", group_by)
+        columns = column_names("group_by", group_by)
         most = integer("k", k, 1, (1 << 64) - 1)
-        column, asked = text("by", by), request(where, rows, num_threads, progress)
+        column, asked = column_name("by", by), request(where, rows, num_threads, progress)
         if rows is not None:
             report = SearchReport.of_part(method, asked[1])
         else:
@@ -102,7 +104,7 @@ class ReducingSpace:
         if report.method == "scan":
             found = _core._best_per_group(self._space, most, column, columns, asked)
         report = report.without(self._space, [column], asked[1])
-        return Groups(self._whole, column, tuple(columns), most, keyed(columns, found), report)
+        return Groups(self._whole, column, tuple(columns), most, found, report)
 
     def counts(
         self,
@@ -125,7 +127,7 @@ class ReducingSpace:
         >>> dict(space.counts("status"))
         {'ok': 10, 'heads_not_divisible': 10}
         """
-        columns = texts("by", by)
+        columns = column_names("by", by)
         found = _core._counts(self._space, columns, request(where, rows, num_threads, progress))
         return Counts(self._whole, tuple(columns), keyed(columns, found))
 
@@ -149,13 +151,14 @@ class ReducingSpace:
             Rising edges, or the number of bins between the ends of ``range``, equally wide or, with ``log``, in ratio.
         range
             Lowest and highest edge; without it the least and largest value that pass (which takes four more scans).
+            Around one value everywhere that is too large for half a unit to count, one bin between the next floats.
 
         Raises
         ------
         SpecError
             For a column of names, edges that do not rise, or a range that cannot be divided.
         """
-        name = text("column", column)
+        name = column_name("column", column)
         asked = request(where, rows, num_threads, progress)
         if np.ndim(bins) == 0:
             count = integer("bins", bins, 1, MAX_BINS)
@@ -163,9 +166,8 @@ class ReducingSpace:
                 ends = _core._quantiles(self._space, name, [0.0, 1.0], asked)
                 nothing = (1.0, 10.0) if log else (0.0, 1.0)
                 low, high = nothing if ends[0] is None or ends[1] is None else (ends[0], ends[1])
-                # One value everywhere: NumPy's choice, half a unit to both sides; in ratio, a factor of two.
                 if low == high:
-                    low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
+                    low, high, count = _around(low, count, log)
             else:
                 low, high = _ends(range)
             edges = _edges(low, high, count, log)
@@ -194,7 +196,7 @@ class ReducingSpace:
             For a column of names, or a ``q`` outside of 0 to 1.
         """
         shares = share_list(q)
-        name = text("column", column)
+        name = column_name("column", column)
         found = _core._quantiles(self._space, name, shares, request(where, rows, num_threads, progress))
         return np.asarray([np.nan if value is None else value for value in found], dtype=np.float64)
 
@@ -214,7 +216,7 @@ class ReducingSpace:
         SpecError
             For a column of names.
         """
-        name = text("column", column)
+        name = column_name("column", column)
         cells, null = _core._sketch(self._space, name, request(where, rows, num_threads, progress))
         return QuantileSketch(name, cells, null)
 
@@ -285,6 +287,17 @@ class ReducingSpace:
         group = integer("row_group_rows", row_group_rows, 1, MAX_BATCH_ROWS)
         asked = request(where, rows, num_threads, progress)
         return write_parts(self._whole, path, names, asked, group, text("compression", compression))
+
+
+def _around(value: float, count: int, log: bool) -> tuple[float, float, int]:
+    """Edges around one value: NumPy's choice, half a unit to both sides; in ratio, a factor of two.
+
+    Where that is less than the bins are apart in floats (from 2^53 on), one bin between the next floats.
+    """
+    low, high = (value / 2, value * 2) if log else (value - 0.5, value + 0.5)
+    if np.isfinite([low, high]).all() and (np.diff(np.linspace(low, high, count + 1)) > 0).all():
+        return low, high, count
+    return float(np.nextafter(value, -np.inf)), float(np.nextafter(value, np.inf)), 1
 
 
 def _ends(range_: Any) -> tuple[float, float]:

@@ -76,7 +76,7 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
         by: str,
         group_by: tuple[str, ...],
         k: int,
-        groups: dict[Key, list[tuple[float, int]]],
+        found: tuple[list[tuple[Any, ...]], NDArray[np.uint64], tuple[NDArray[np.float64], Any]],
         report: SearchReport,
     ) -> None:
         self._space = space
@@ -84,16 +84,26 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
         self.group_by = group_by
         self.k = k
         self.report = report
-        self._groups = groups
+        keys, self._ends, (self._values, self._numbers) = found
+        # Rows stay in arrays: a million lists would take longer to make than the sweep.
+        self._places: dict[Key, int] = keyed(group_by, [(key, place) for place, key in enumerate(keys)])
+
+    def _slice(self, key: Key) -> tuple[NDArray[np.float64], Any]:
+        """Values and numbers of the rows of a group."""
+        place = self._places[key]
+        start, end = int(self._ends[place - 1]) if place else 0, int(self._ends[place])
+        return self._values[start:end], self._numbers[start:end]
 
     def __getitem__(self, key: Key) -> list[tuple[float, int]]:
-        return self._groups[key]
+        values, numbers = self._slice(key)
+        rows = numbers if isinstance(numbers, list) else numbers.tolist()
+        return list(zip(values.tolist(), rows, strict=True))
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._groups)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._places)
 
     @property
     def num_unranked(self) -> int:
@@ -103,7 +113,7 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each row's configuration with its value and the group's, group by group."""
         found = []
-        for key, rows in self._groups.items():
+        for key, rows in self.items():
             values = (key,) if len(self.group_by) == 1 else key
             group = dict(zip(self.group_by, values, strict=True))
             found += [{**self._space[row], **group, self.by: value} for value, row in rows]
@@ -121,14 +131,19 @@ class Groups(Mapping[Key, "list[tuple[float, int]]"]):
         _same("groups", "column and grouping", (self.by, self.group_by), [(o.by, o.group_by) for o in others])
         everything = [self, *others]
         k = min(one.k for one in everything)
-        parts: dict[Key, list[list[tuple[float, int]]]] = {}
-        for one in everything:
-            for key, rows in one.items():
-                parts.setdefault(key, []).append(rows)
-        joined = {key: _core._join_pairs(k, self.by, rows) for key, rows in parts.items()}
+        keys = _ordered(self._space, self.group_by, (key for one in everything for key in one))
+        joined = [
+            _core._join_top_k(k, self.by, [one._slice(key) for one in everything if key in one._places]) for key in keys
+        ]
+        values = np.concatenate([found for found, _ in joined]) if joined else np.empty(0)
+        ends = np.cumsum([len(found) for found, _ in joined], dtype=np.uint64)
+        large = any(isinstance(rows, list) for _, rows in joined)
+        numbers: Any = [int(row) for _, rows in joined for row in rows] if large else None
+        if numbers is None:
+            numbers = np.concatenate([rows for _, rows in joined]) if joined else np.empty(0, dtype=np.uint64)
         report = SearchReport.joined([one.report for one in everything])
-        groups = {key: joined[key] for key in _ordered(self._space, self.group_by, joined)}
-        return Groups(self._space, self.by, self.group_by, k, groups, report)
+        tuples = [key if len(self.group_by) != 1 else (key,) for key in keys]
+        return Groups(self._space, self.by, self.group_by, k, (tuples, ends, (values, numbers)), report)
 
     def __repr__(self) -> str:
         return f"Groups({len(self)} by {', '.join(self.group_by)}: the best {self.k} by {self.by})"

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roofsim import _core
-from roofsim.arguments import distinct, integer, request, text, texts
+from roofsim.arguments import column as column_name
+from roofsim.arguments import columns as column_names
+from roofsim.arguments import distinct, integer, request
 from roofsim.batches import named_columns
 from roofsim.columns import ROW, Columns
 from roofsim.errors import CountOverflowError, SpecError
@@ -432,7 +434,7 @@ class SweepSpace(ReducingSpace):
         power do not rank: ``num_unranked`` counts them.
         """
         most = integer("k", k, 1, (1 << 64) - 1)
-        column, asked = text("by", by), request(where, rows, num_threads, progress)
+        column, asked = column_name("by", by), request(where, rows, num_threads, progress)
         if rows is not None:
             found, report = _core._top_k(self._space, most, column, asked), SearchReport.of_part(method, asked[1])
         else:
@@ -460,7 +462,7 @@ class SweepSpace(ReducingSpace):
         Of rows that are equal in every objective the lowest stays. ``rows`` is a range of row numbers: fronts of parts
         join with `Front.merge`. ``method`` is as in `top_k`.
         """
-        names = texts("objectives", objectives)
+        names = column_names("objectives", objectives)
         asked = request(where, rows, num_threads, progress)
         if rows is not None:
             found, report = _core._pareto(self._space, names, asked), SearchReport.of_part(method, asked[1])

@@ -440,3 +440,40 @@ def test_a_name_that_an_axis_holds_twice_is_found_twice(axes: dict[str, Any], wh
     scan, search = (space.top_k(18, by="time_s", where=where, method=method) for method in ("scan", "search"))
     assert len(scan) == 18
     assert search.indices == scan.indices
+
+
+METHODS = ("scan", "search")
+OVERFLOWING = [1e308, 3e307, 1e300, 0.0, 1.0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.sampled_from(OVERFLOWING), min_size=2, max_size=2),
+    st.integers(1, 300),
+    st.sampled_from([[], ["fits"], ["usd_per_mtok < inf"], ["usd_per_mtok == inf"], ["usd_per_mtok > 1e307"]]),
+    st.booleans(),
+)
+def test_what_overflows_ranks_alike_in_a_scan_and_in_a_search(prices, k, where, others_first):
+    """A price may be so high that dollars are infinite: infinities tie, by row, whichever way they are found."""
+    space = rs.SweepSpace(
+        "llama-3.1-8b",
+        ["h100-sxm", "l40s"],
+        tensor_parallel_size=[1, 8],
+        batch_size=[3, 1, 64, 2, 200],
+        context_tokens=[4096, 1, 900, *range(100, 140)],
+        prices=dict(zip(["h100-sxm", "l40s"], prices, strict=True)),
+    )
+    scan, search = (space.top_k(k, by="usd_per_mtok", where=where, method=m) for m in METHODS)
+    assert (scan.values, scan.indices) == (search.values, search.indices)
+    table = space.run(["usd_per_mtok", "time_s", "row"], where=where)
+    order = sorted(zip(table["usd_per_mtok"].tolist(), table["row"].tolist(), strict=True))
+    assert list(zip(scan.values, scan.indices, strict=True)) == order[:k]
+    objectives = ["time_s", "usd_per_mtok"] if others_first else ["usd_per_mtok", "time_s"]
+    fronts = [space.pareto(objectives, where=where, method=m) for m in METHODS]
+    assert fronts[0].indices == fronts[1].indices
+    assert fronts[0].values.tolist() == fronts[1].values.tolist()
+    points = list(zip(*(table[name].tolist() for name in objectives), table["row"].tolist(), strict=True))
+    kept = [c for a, b, c in points if not any(x <= a and y <= b and ((x, y) != (a, b) or z < c) for x, y, z in points)]
+    assert fronts[0].indices == sorted(kept)
+    by_group = [space.best_per_group("batch_size", by="usd_per_mtok", k=3, where=where, method=m) for m in METHODS]
+    assert dict(by_group[0]) == dict(by_group[1])

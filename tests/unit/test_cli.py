@@ -588,3 +588,16 @@ def test_measurements_are_not_overwritten(run, tmp_path):
     assert answer.exit_code == 2
     assert "--resume" in answer.stderr
     assert file.read_bytes() == b"earlier work"
+
+
+def test_a_long_front_is_shown_evenly_and_written_whole(run):
+    words = ["sweep", "-m", "llama-3.1-8b", "-a", "h100-sxm", "--batch-size", "1:9:1"]
+    words += ["--pareto", "tokens_per_s_per_user,batch_size"]
+    whole = parsed(run, *words)["rows"]
+    assert len(whole) == 9
+    text = answer(run, *words, "--rows", "3")
+    assert "9 of 9 configurations are the front; 3 spread evenly" in " ".join(text.split())
+    assert "6 left out: --rows 9, --json or" in " ".join(text.split())
+    best_first = sorted(whole, key=lambda row: -row["tokens_per_s_per_user"])
+    at = [text.index(significant(row["tokens_per_s_per_user"], 4)) for row in best_first[::4]]
+    assert at == sorted(at)

@@ -268,3 +268,83 @@ def test_bad_arguments_are_refused_by_name(name):
         call()
     assert caught.value.field == field
     assert caught.value.rule
+
+
+def test_numpys_functions_are_looked_up_with_the_import():
+    """Ctrl-C in their first use would be a panic."""
+    code = (
+        "import roofsim._core, numpy; from numpy._core import multiarray as m; "
+        "print(any('RUST_NUMPY' in name for name in dir(m)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("method", ["scan", "search"])
+@pytest.mark.parametrize("name", ["top_k", "best_per_group", "pareto"])
+def test_a_stop_after_the_last_row_is_heeded_while_results_are_joined(name, method):
+    """Many rows, groups or points are left to sort then: whoever asks for a stop does not wait for them."""
+    many = space(batch_size=range(1, 257), context_tokens=range(1, 1025), query_tokens=[1])
+    asked = {
+        "top_k": lambda **k: many.top_k(1 << 18, by="time_s", **k),
+        "best_per_group": lambda **k: many.best_per_group(["batch_size", "context_tokens"], by="time_s", **k),
+        "pareto": lambda **k: many.pareto(["tokens_per_s", "batch_size", "context_tokens", "mfu"], **k),
+    }
+    full: list[int] = []
+    asked[name](progress=lambda done, total: full.append(done == total), method=method)
+    last = len(full)
+    assert full[-1]
+    calls = 0
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        nonlocal calls
+        if done == total:
+            calls += 1
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        asked[name](progress=stop, method=method)
+    assert calls == 1
+    assert last
+
+
+def test_names_may_have_blanks_around_them_everywhere():
+    small = space(batch_size=[1, 2, 3])
+    first = small.run([" time_s "])
+    assert small.run(["time_s"], out=first) is first
+    assert small.run([" time_s"], out=first) is first
+    assert small.top_k(2, by=" time_s ").merge(small.top_k(1, by="time_s")).by == "time_s"
+    assert small.pareto([" time_s", "mfu "]).objectives == ("time_s", "mfu")
+    assert dict(small.counts(" fits ")) == dict(small.counts("fits"))
+    assert small.run([" row ", "time_s"])["row"].tolist() == [0, 1, 2]
+    with pytest.raises(rs.SpecError) as caught:
+        small.run(["time_s", " time_s"])
+    assert caught.value.field == "columns"
+
+
+@pytest.mark.parametrize("by", ["time_s", ["fits", "fits"], ["batch_size", "context_tokens"]], ids=repr)
+def test_counts_refuse_what_makes_no_groups_by_the_name_of_the_argument(by):
+    large = space(batch_size=range(1, 2000), context_tokens=range(1, 2000))
+    with pytest.raises(rs.SpecError) as caught:
+        large.counts(by)
+    assert caught.value.field == "by"
+    with pytest.raises(rs.SpecError) as caught:
+        large.best_per_group(by, by="time_s")
+    assert caught.value.field == "group_by"
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("price", [1.0, 1e15, 1e16, 1e17, 1e60, 1e290])
+def test_a_histogram_of_one_value_holds_it_however_large(price, log):
+    one = rs.SweepSpace("llama-3.1-8b", "h100-sxm", prices={"h100-sxm": price})
+    bars = one.histogram("usd_per_mtok", log=log)
+    (value,) = one.run(["usd_per_mtok"])["usd_per_mtok"].tolist()
+    assert (bars.below, bars.above, bars.null, bars.total) == (0, 0, 0, 1)
+    assert bars.edges[0] < value < bars.edges[-1]
+    if log or value < 1e14:
+        assert len(bars.counts) == 10
+    if not log and value > 1e16:
+        assert len(bars.counts) == 1

@@ -160,9 +160,12 @@ def test_whatever_stops_a_long_write_leaves_whole_files(tmp_path, number):
         _, errors = run.communicate(timeout=60)
     assert run.returncode != 0
     assert number == signal.SIGKILL or b"KeyboardInterrupt" in errors
-    rows = pq.read_table(path, columns=["row"])["row"].to_pylist()
-    assert len(rows) > 0
-    assert rows == list(range(len(rows)))
+    files = list(path.glob("*.parquet"))
+    assert files
+    for file in files:
+        # Several are written at a time: each holds the rows that its name says, and what lies between is not done yet.
+        first, stop = map(int, file.stem.removeprefix("part-").split("-"))
+        assert pq.read_table(file, columns=["row"])["row"].to_pylist() == list(range(first, stop))
     assert number == signal.SIGKILL or not list(path.glob(".*.tmp"))
 
 
@@ -190,3 +193,64 @@ def test_what_is_no_directory_of_a_sweep_is_called_what_it_is(tmp_path):
         space.write_parquet(tmp_path)
     with pytest.raises(rs.SpecError, match="is a file"):
         space.write_parquet(tmp_path / "notes.txt")
+
+
+def test_what_a_run_killed_at_once_left_is_no_obstacle(space, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    stale = folder / f"._roofsim.json.{int(gone.stdout)}.tmp"
+    stale.write_text("{")
+    alive = folder / f"._roofsim.json.{os.getppid()}.tmp"
+    alive.write_text("{")
+    assert space.write_parquet(folder, NAMES).num_rows == space.num_configurations
+    assert not stale.exists()
+    assert alive.exists()
+    assert space.write_parquet(folder, NAMES).resumed == space.num_configurations
+
+
+@pytest.mark.parametrize("name", [".part-mine.tmp", ".part-0.tmp"])
+def test_names_like_ours_are_left_alone(space, tmp_path, name):
+    space.write_parquet(tmp_path / "out", NAMES, rows=(0, 10))
+    (tmp_path / "out" / name).write_text("x")
+    space.write_parquet(tmp_path / "out", NAMES)
+    assert (tmp_path / "out" / name).read_text() == "x"
+
+
+def test_files_are_the_same_on_any_number_of_threads(space, tmp_path):
+    held = []
+    for threads in (1, 2, 5):
+        told: list[tuple[int, int]] = []
+
+        def tell(done: int, total: int, told: list[tuple[int, int]] = told) -> None:
+            told.append((done, total))
+
+        path = tmp_path / str(threads)
+        parts = space.write_parquet(path, NAMES, row_group_rows=7, num_threads=threads, progress=tell)
+        held.append({file.name: file.read_bytes() for file in parts.files})
+        assert told == sorted(told)
+        assert told[-1] == (space.num_configurations, space.num_configurations)
+    assert len(held[0]) > 5
+    assert held[0] == held[1] == held[2]
+
+
+@pytest.mark.parametrize("where", [[], ["fits"]], ids=repr)
+def test_a_full_disk_is_an_error_that_leaves_whole_files(tmp_path, where):
+    """No file may grow beyond a limit: what was written before stays readable, nothing half is left."""
+    path = tmp_path / "out"
+    code = f"""
+import resource, signal, roofsim as rs
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+space = rs.SweepSpace("llama-3.1-8b", "h100-sxm", batch_size=range(1, 1025), context_tokens=range(64, 8193, 64))
+space.write_parquet({str(path)!r}, ["row", "time_s"], where={where!r}, rows=(0, 1024), row_group_rows=16)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    space.write_parquet({str(path)!r}, ["row", "time_s"], where={where!r}, row_group_rows=4096)
+except rs.SpecError as error:
+    print(error.field)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "path"
+    rows = sum(pq.read_metadata(file).num_rows for file in path.glob("*.parquet"))
+    assert rows >= 1024
+    assert not list(path.glob(".*"))

@@ -182,6 +182,7 @@ def sweep(
                 names = [*names, "count"]
         _reduced(space, groups_found, names, output, rows, as_json, where=filters, unit="groups")
         return
+    spread = None
     with _progress(space) as tick:
         found: roofsim.TopK | roofsim.Front | roofsim.Groups
         if group_by:
@@ -196,7 +197,7 @@ def sweep(
         else:
             objectives = shared.words(pareto or [])
             found = space.pareto(objectives, where=where or (), progress=tick, num_threads=num_threads)
-            results = objectives
+            results, spread = objectives, objectives[0]
     _reduced(
         space,
         found.to_dicts(),
@@ -207,6 +208,7 @@ def sweep(
         results,
         where=filters,
         unranked=found.report,
+        spread=spread,
     )
 
 
@@ -294,6 +296,7 @@ def _reduced(
     where: Names,
     unit: str = "rows",
     unranked: roofsim.SearchReport | None = None,
+    spread: str | None = None,
 ) -> None:
     left_out = unranked.num_unranked if unranked is not None else 0
     why = f"{left_out:,} configurations could not be ranked: {unranked.unranked}." if left_out and unranked else ""
@@ -314,13 +317,19 @@ def _reduced(
             if why:
                 console.print(Text(why))
             return
-        shown = found[:rows]
+        shown = found[:rows] if spread is None else _spread(found, spread, rows)
         _print(console, names, [[row[name] for name in names] for row in shown], results)
         hidden = len(found) - len(shown)
         of = f"{len(found):,} of {space.num_configurations:,} configurations"
         if unit != "rows":
             of = f"{len(found):,} {unit} of {space.num_configurations:,} configurations"
-        console.print(Text(of + (f"; {hidden:,} not shown (--rows)." if hidden else "."), style="dim"))
+        rest = f"; {hidden:,} not shown (--rows)." if hidden else "."
+        if hidden and spread is not None:
+            rest = (
+                f" are the front; {len(shown):,} spread evenly over it are shown, the best {spread} first, "
+                f"and {hidden:,} left out: --rows {len(found)}, --json or --output front.csv has all."
+            )
+        console.print(Text(of + rest, style="dim"))
         if why:
             console.print(Text(why))
         _say_what_differs(console, space, names, where)
@@ -346,6 +355,21 @@ def _say_what_differs(console: Console, space: roofsim.SweepSpace, names: Names,
         console.print(Text(text, style="dim"))
     for note in space.notes:
         console.print(Text(note, style="yellow"))
+
+
+def _spread(front: list[dict[str, Any]], by: str, most: int) -> list[dict[str, Any]]:
+    """Of a front at most so many rows, evenly from its best value by a column to its worst.
+
+    Examples
+    --------
+    >>> [row["mfu"] for row in _spread([{"mfu": x} for x in (0.1, 0.5, 0.3, 0.2, 0.4)], "mfu", 3)]
+    [0.5, 0.3, 0.1]
+    """
+    ordered = sorted(front, key=lambda row: row[by], reverse=COLUMNS[by][0] == "higher")
+    if len(ordered) <= most:
+        return ordered
+    last = len(ordered) - 1
+    return [ordered[round(at * last / max(1, most - 1))] for at in range(most)]
 
 
 def _print(console: Console, names: Names, rows: list[list[Any]], results: Names | None = None) -> None:

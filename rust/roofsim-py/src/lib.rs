@@ -30,12 +30,15 @@ mod reductions;
 mod search;
 mod sweep;
 
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use roofsim_core::sweep::{Column, ColumnKind, Direction};
 
 /// The compiled core.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // NumPy's functions are looked up at their first use and nothing may go wrong then, not even Ctrl-C: now, not later.
+    drop(PyArray1::<f64>::zeros(module.py(), 0, false).readwrite());
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     let columns: Vec<(&str, &str, &str)> = Column::ALL

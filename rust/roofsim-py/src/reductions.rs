@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use numpy::PyReadonlyArray1;
+use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::wrap_pyfunction;
@@ -20,8 +20,6 @@ use crate::sweep::{PySpace, detached, parse_columns};
 /// Which rows a reduction sees, and how it runs: `(filters, rows, num_threads, progress)`.
 #[derive(FromPyObject)]
 pub(crate) struct Request(Vec<String>, Option<(u128, u128)>, usize, Option<Py<PyAny>>);
-
-pub(crate) type Row = (f64, u128);
 
 impl Request {
     pub(crate) fn filters(&self, space: &Space) -> PyResult<Vec<Filter>> {
@@ -86,13 +84,6 @@ fn joined(py: Python<'_>, k: usize, by: &str, results: &[TopK]) -> PyResult<TopK
     })
 }
 
-/// The k best of several groups' (value, row) pairs.
-#[pyfunction]
-fn _join_pairs(py: Python<'_>, k: usize, by: &str, results: Vec<Vec<Row>>) -> PyResult<Vec<Row>> {
-    let results: Vec<TopK> = results.into_iter().map(|rows| TopK { rows }).collect();
-    Ok(joined(py, k, by, &results)?.rows)
-}
-
 /// The k best of several results of `_top_k`.
 #[pyfunction]
 fn _join_top_k<'py>(
@@ -142,23 +133,42 @@ fn _unranked(
     Ok((found.num_configurations, found.without_price, found.without_power))
 }
 
-/// The values of a group as Python values: names, numbers, flags; None where null.
-fn key<'py>(py: Python<'py>, space: &Space, columns: &[Column], key: &GroupKey) -> PyResult<Bound<'py, PyTuple>> {
+/// Groups between two looks for signals.
+const LOOK: usize = 1 << 12;
+
+/// Keys of groups as tuples of Python values: names, numbers, flags; None where null.
+fn keys<'py, 'k>(
+    py: Python<'py>,
+    space: &Space,
+    columns: &[Column],
+    keys: impl Iterator<Item = &'k GroupKey>,
+) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+    let known: Vec<_> = columns.iter().map(|&column| (column, space.names(column))).collect();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers below 2^53")]
-    let value = |column: Column, x: Option<f64>| -> PyResult<Bound<'py, PyAny>> {
+    let value = |(column, names): &(Column, Vec<String>), x: Option<f64>| -> PyResult<Bound<'py, PyAny>> {
         let Some(x) = x else { return Ok(py.None().into_bound(py)) };
         Ok(match column.kind() {
             ColumnKind::Float => x.into_pyobject(py)?.into_any(),
             ColumnKind::Count => (x as u64).into_pyobject(py)?.into_any(),
             ColumnKind::Flag => (x == 1.0).into_pyobject(py)?.to_owned().into_any(),
-            ColumnKind::Code => space.names(column).get(x as usize).into_pyobject(py)?,
+            ColumnKind::Code => names.get(x as usize).into_pyobject(py)?,
         })
     };
-    let values = columns.iter().zip(key).map(|(column, x)| value(*column, *x));
-    PyTuple::new(py, values.collect::<PyResult<Vec<_>>>()?)
+    let mut made = Vec::new();
+    for key in keys {
+        let values = known.iter().zip(key).map(|(column, x)| value(column, *x));
+        made.push(PyTuple::new(py, values.collect::<PyResult<Vec<_>>>()?)?);
+        if made.len() % LOOK == 0 {
+            py.check_signals()?;
+        }
+    }
+    Ok(made)
 }
 
-/// The k best rows of every group as (key, [(value, row)]) pairs, in the order of the keys.
+/// Keys of groups in their order, where the rows of each end, and all rows: their values and numbers.
+pub(crate) type Keyed<'py> = (Vec<Bound<'py, PyTuple>>, Bound<'py, PyArray1<u64>>, Ranked<'py>);
+
+/// The k best rows of every group.
 #[pyfunction]
 fn _best_per_group<'py>(
     py: Python<'py>,
@@ -167,22 +177,29 @@ fn _best_per_group<'py>(
     by: &str,
     group_by: Vec<String>,
     request: Request,
-) -> PyResult<Vec<(Bound<'py, PyTuple>, Vec<Row>)>> {
+) -> PyResult<Keyed<'py>> {
     let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
     let (by, group_by) = (column("by", by)?, parse_columns("group_by", &group_by)?);
     let groups =
         request.run(py, &space.inner, |scan, tick| space.inner.best_per_group(scan, k, by, &group_by, tick))?;
-    keyed(py, &space.inner, &group_by, groups)
+    keyed(py, &space.inner, &group_by, &groups)
 }
 
-/// Groups with the Python values of their columns.
-pub(crate) fn keyed<'py>(
-    py: Python<'py>,
-    space: &Space,
-    group_by: &[Column],
-    groups: Groups,
-) -> PyResult<Vec<(Bound<'py, PyTuple>, Vec<Row>)>> {
-    groups.into_iter().map(|group| Ok((key(py, space, group_by, &group.key)?, group.rows))).collect()
+/// Groups with the Python values of their columns, the rows of all in one array.
+pub(crate) fn keyed<'py>(py: Python<'py>, space: &Space, group_by: &[Column], groups: &Groups) -> PyResult<Keyed<'py>> {
+    let (ends, rows) = detached(py, None, |tick| {
+        let (mut ends, mut rows) = (Vec::with_capacity(groups.len()), Vec::new());
+        for group in groups {
+            rows.extend_from_slice(&group.rows);
+            ends.push(rows.len() as u64);
+            if ends.len() % LOOK == 0 && tick(ends.len() as u128, groups.len() as u128).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok((ends, rows))
+    })?;
+    let keys = keys(py, space, group_by, groups.iter().map(|group| &group.key))?;
+    Ok((keys, PyArray1::from_vec(py, ends), ranked(py, &rows)?))
 }
 
 /// Rows by the values of columns as (key, rows) pairs, in the order of the keys.
@@ -195,7 +212,8 @@ fn _counts<'py>(
 ) -> PyResult<Vec<(Bound<'py, PyTuple>, u64)>> {
     let by = by.iter().map(|name| column("by", name)).collect::<PyResult<Vec<_>>>()?;
     let found = request.run(py, &space.inner, |scan, tick| space.inner.counts(scan, &by, tick))?;
-    found.into_iter().map(|(group, rows)| Ok((key(py, &space.inner, &by, &group)?, rows))).collect()
+    let keys = keys(py, &space.inner, &by, found.iter().map(|(group, _)| group))?;
+    Ok(keys.into_iter().zip(found.iter().map(|(_, rows)| *rows)).collect())
 }
 
 /// Rows per bin, below, above and without a value.
@@ -256,7 +274,6 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(_top_k, module)?)?;
     module.add_function(wrap_pyfunction!(_pareto, module)?)?;
     module.add_function(wrap_pyfunction!(_join_top_k, module)?)?;
-    module.add_function(wrap_pyfunction!(_join_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(_unranked, module)?)?;
     module.add_function(wrap_pyfunction!(_join_pareto, module)?)?;
     module.add_function(wrap_pyfunction!(_best_per_group, module)?)?;

@@ -1,13 +1,12 @@
 //! The exact search of a space: the same answers as its scans, and what finding them took.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use roofsim_core::sweep::{Choice, Column, SearchReport};
 
 use crate::arguments::count;
 use crate::error::IntoPython;
 use crate::ranked::{Ranked, points, ranked};
-use crate::reductions::{Row, column, keyed};
+use crate::reductions::{Keyed, column, keyed};
 use crate::sweep::{PySpace, detached, parse_columns, runner};
 
 /// Rows of the space, rows evaluated, boxes bounded, deployments compiled.
@@ -79,7 +78,7 @@ pub(crate) fn search_pareto<'py>(
     Ok((points(py, &front.rows)?, report(done)))
 }
 
-/// The k best rows of every group as (key, [(value, row)]) pairs, in the order of the keys.
+/// The k best rows of every group.
 #[pyfunction]
 #[pyo3(name = "_search_best_per_group")]
 #[expect(clippy::too_many_arguments, reason = "a question and how it is answered")]
@@ -92,12 +91,12 @@ pub(crate) fn search_best_per_group<'py>(
     filters: Vec<String>,
     num_threads: usize,
     progress: Option<Py<PyAny>>,
-) -> PyResult<(Vec<(Bound<'py, PyTuple>, Vec<Row>)>, Report)> {
+) -> PyResult<(Keyed<'py>, Report)> {
     let k = usize::try_from(count("k", k)?).unwrap_or(usize::MAX);
     let (by, group_by) = (column("by", by)?, parse_columns("group_by", &group_by)?);
     let filters = space.filters(&filters)?;
     let runner = runner(num_threads)?;
     let (groups, done) =
         detached(py, progress, |tick| space.inner.search_best_per_group(runner, k, by, &group_by, &filters, tick))?;
-    Ok((keyed(py, &space.inner, &group_by, groups)?, report(done)))
+    Ok((keyed(py, &space.inner, &group_by, &groups)?, report(done)))
 }

@@ -484,6 +484,20 @@ pub(super) fn supervise(
     }
 }
 
+/// Asks, at most once a tick, whether to go on with what is left to do once every row was seen.
+pub(super) fn looks<'a>(progress: &'a mut Progress<'_>, total: u128) -> impl FnMut() -> Result<()> + 'a {
+    let mut last: Option<Instant> = None;
+    move || {
+        if last.is_none_or(|last| last.elapsed() >= TICK) {
+            last = Some(Instant::now());
+            if progress(total, total).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{BLOCK, CHUNK_BATCHES, CHUNK_PAIRS, CHUNK_ROW_COUNTS, Pieces, Plan};

@@ -1,13 +1,21 @@
 //! The Pareto front over two to four columns.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::block::Block;
 use super::column::Column;
-use super::driver::{Progress, Runner, Visitor};
+use super::driver::{Progress, Runner, Visitor, looks};
 use super::filter::{Filter, keep_passing, latest};
 use super::front::{Entry, Front, MOST, Point};
-use super::kernel::{self, BLOCK, Mask};
+use super::kernel::{BLOCK, Mask};
+use super::rank::best_key;
+use super::sort::sort;
 use super::space::Space;
 use crate::error::{Error, Result};
+
+/// Rows copied between two looks at whether to go on.
+const LOOK: usize = 1 << 14;
 
 /// The rows that no other row beats in every objective, in row order. Of rows equal in all objectives the lowest stays.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,18 +34,30 @@ impl Pareto {
     }
 
     /// In row order, with values that are not signed.
-    pub(super) fn of(mut points: Vec<Entry>, objectives: &[Column]) -> Self {
-        points.sort_unstable_by_key(|(_, row)| *row);
+    pub(super) fn of(
+        mut points: Vec<Entry>,
+        objectives: &[Column],
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        sort(&mut points, |(_, a), (_, b)| a.cmp(b), go_on)?;
         let values =
             |point: Point| objectives.iter().zip(point).map(|(column, x)| column.direction().sign() * x).collect();
-        Self { rows: points.into_iter().map(|(point, row)| (values(point), row)).collect() }
+        let mut rows = Vec::with_capacity(points.len());
+        for piece in points.chunks(LOOK) {
+            rows.extend(piece.iter().map(|(point, row)| (values(*point), *row)));
+            go_on()?;
+        }
+        Ok(Self { rows })
     }
 
     /// The front of the rows of several results over the same objectives; asks now and then whether to go on.
-    pub fn join(results: &[Self], objectives: &[Column], go_on: impl FnMut() -> Result<()>) -> Result<Self> {
-        let rows = results.iter().flat_map(|result| &result.rows);
-        let candidates = rows.map(|(values, row)| (signed(objectives, values), *row)).collect();
-        Ok(Self::of(Front::of(candidates, objectives.len(), go_on)?, objectives))
+    pub fn join(results: &[Self], objectives: &[Column], mut go_on: impl FnMut() -> Result<()>) -> Result<Self> {
+        let mut candidates = Vec::with_capacity(results.iter().map(|result| result.rows.len()).sum());
+        for rows in results.iter().flat_map(|result| result.rows.chunks(LOOK)) {
+            candidates.extend(rows.iter().map(|(values, row)| (signed(objectives, values), *row)));
+            go_on()?;
+        }
+        Self::of(Front::of(candidates, objectives.len(), &mut go_on)?, objectives, &mut go_on)
     }
 }
 
@@ -64,11 +84,24 @@ pub(super) fn best_point(block: &Block<'_>, objectives: &[Column]) -> Option<Poi
     Some(corner)
 }
 
+/// A progress that tells growing fronts, too, when the sweep is stopped: those that join trees hear of nothing else.
+pub(super) fn stopping<'a>(
+    progress: &'a mut Progress<'_>,
+    stop: &'a AtomicBool,
+) -> impl FnMut(u128, u128) -> ControlFlow<()> + 'a {
+    move |done, total| {
+        let flow = progress(done, total);
+        stop.fetch_or(flow.is_break(), Ordering::Relaxed);
+        flow
+    }
+}
+
 struct Search<'a> {
     objectives: &'a [Column],
     filters: &'a [Filter],
     latest: f64,
     front: Front,
+    stop: &'a AtomicBool,
     values: Box<[[f64; BLOCK]; MOST]>,
     mask: Box<[Mask; BLOCK]>,
 }
@@ -90,10 +123,8 @@ impl Visitor for Search<'_> {
         for ((column, values), corner) in self.objectives.iter().zip(self.values.iter_mut()).zip(&mut corner) {
             let Some(values) = values.get_mut(..block.len) else { return };
             block.fill(*column, values);
-            *corner = kernel::least(block.isa, values, column.direction().sign(), mask);
-            if *corner == f64::INFINITY {
-                return;
-            }
+            let Some(best) = best_key(block.isa, values, column.direction().sign(), mask) else { return };
+            *corner = best;
         }
         if self.front.covers(&corner, block.first_row) {
             return;
@@ -104,7 +135,7 @@ impl Visitor for Search<'_> {
                 *slot = column.direction().sign() * values.get(j).copied().unwrap_or(f64::NAN);
             }
             if !point.iter().any(|x| x.is_nan()) {
-                self.front.offer(&point, block.first_row + j as u128);
+                self.front.offer(&point, block.first_row + j as u128, self.stop);
             }
         }
     }
@@ -122,18 +153,20 @@ impl Space {
         self.check()?;
         Pareto::check(objectives)?;
         let columns: Vec<Column> = filters.iter().map(|f| f.column).chain(objectives.iter().copied()).collect();
+        let stop = AtomicBool::new(false);
+        let mut progress = stopping(progress, &stop);
         let fresh = || Search {
             objectives,
             filters,
             latest: latest(filters),
             front: Front::new(objectives.len()),
+            stop: &stop,
             values: Box::new([[0.0; BLOCK]; MOST]),
             mask: Box::new([0; BLOCK]),
         };
-        let found = runner.reduce(self, &columns, progress, fresh)?;
-        let total = self.num_configurations().unwrap_or(u128::MAX);
-        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
+        let found = runner.reduce(self, &columns, &mut progress, fresh)?;
+        let mut go_on = looks(&mut progress, self.num_configurations().unwrap_or(u128::MAX));
         let fronts = found.into_iter().map(|search| search.front);
-        Ok(Pareto::of(Front::join(fronts, go_on)?, objectives))
+        Pareto::of(Front::join(fronts, &mut go_on)?, objectives, &mut go_on)
     }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::Block;
 use super::column::{Column, ColumnKind};
-use super::driver::{Progress, Runner, Visitor};
+use super::driver::{Progress, Runner, Visitor, looks};
 use super::filter::{Filter, keep_known};
 use super::kernel::{BLOCK, Mask};
 use super::materialize::Output;
 use super::part::{Part, rows_of};
 use super::reduce::Scan;
+use super::sort::sort;
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::parallel::Status;
@@ -102,6 +103,11 @@ fn row_bytes(columns: &[Column]) -> u64 {
     9 + columns.iter().map(width).sum::<u64>()
 }
 
+/// Pieces, of at most a block each, copied between two looks at whether to go on.
+const LOOK: usize = 1 << 10;
+/// Row numbers written between two looks.
+const NUMBERED: usize = 1 << 20;
+
 /// What one thread found: values of pieces of contiguous rows.
 struct Gather<'a> {
     part: &'a Part<'a>,
@@ -170,16 +176,22 @@ impl Selection {
         Self { rows: Vec::with_capacity(rows), null: Vec::with_capacity(rows), columns }
     }
 
-    /// Appends what threads found of one part, in the order of the rows.
-    fn append(&mut self, found: Vec<Gather<'_>>) {
+    /// Appends what threads found of one part, in the order of the rows; asks now and then whether to go on.
+    fn append(&mut self, found: Vec<Gather<'_>>, go_on: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let mut pieces: Vec<(u128, usize, Range<usize>)> = Vec::new();
         let mut selections = Vec::new();
         for (at, gather) in found.into_iter().enumerate() {
             pieces.extend(gather.pieces.into_iter().map(|(row, piece)| (row, at, piece)));
             selections.push(gather.found);
         }
-        pieces.sort_unstable_by_key(|(row, ..)| *row);
-        for (_, at, piece) in pieces {
+        // Threads take chunks in any order, and each sees the blocks of a chunk in an order of its own.
+        let mut order: Vec<(u128, usize)> = pieces.iter().enumerate().map(|(at, (row, ..))| (*row, at)).collect();
+        sort(&mut order, Ord::cmp, go_on)?;
+        for (count, (_, at)) in order.into_iter().enumerate() {
+            if count % LOOK == LOOK - 1 {
+                go_on()?;
+            }
+            let Some((_, at, piece)) = pieces.get(at).cloned() else { continue };
             let Some(found) = selections.get(at) else { continue };
             self.rows.extend_from_slice(found.rows.get(piece.clone()).unwrap_or(&[]));
             self.null.extend_from_slice(found.null.get(piece.clone()).unwrap_or(&[]));
@@ -187,6 +199,7 @@ impl Selection {
                 out.append(values, piece.clone());
             }
         }
+        Ok(())
     }
 }
 
@@ -206,14 +219,21 @@ fn whole(
 ) -> Result<Selection> {
     let num_rows = usize::try_from(rows.end - rows.start)
         .map_err(|_| Error::overflow("rows", rows.end - rows.start, "must stay below 2^63"))?;
-    let number = |row: u128| u64::try_from(row).unwrap_or(u64::MAX);
+    let mut nothing_yet = |_: u128, total: u128| progress(0, total);
+    let mut go_on = looks(&mut nothing_yet, rows.end - rows.start);
+    let mut numbers = Vec::with_capacity(num_rows);
+    for first in (rows.start..rows.end).step_by(NUMBERED) {
+        // `check_row_numbers` refused larger ones.
+        let piece = first..rows.end.min(first + NUMBERED as u128);
+        numbers.extend(piece.map(|row| u64::try_from(row).unwrap_or(u64::MAX)));
+        go_on()?;
+    }
+    drop(go_on);
     let mut found = Selection {
-        rows: (number(rows.start)..number(rows.end)).collect(),
+        rows: numbers,
         null: vec![false; num_rows],
         columns: columns.iter().map(|&column| Values::zeros(column, num_rows)).collect(),
     };
-    // The number of the last row of all may be one that a range cannot end at.
-    found.rows.resize(num_rows, u64::MAX);
     let mut start = 0;
     scan.each_part(space, rows, progress, |part, _, tick| {
         let end = start + usize::try_from(part.space.num_configurations().unwrap_or(0)).unwrap_or(0);
@@ -276,8 +296,7 @@ fn gather(
             },
             fresh,
         )?;
-        whole.append(found);
-        Ok(())
+        whole.append(found, &mut looks(tick, part.space.num_configurations().unwrap_or(u128::MAX)))
     });
     let kept = kept.into_inner();
     match outcome {

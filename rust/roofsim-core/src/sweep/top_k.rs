@@ -1,14 +1,14 @@
 //! The k best rows by one column.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::atomic::{self, AtomicU64};
 
 use super::block::Block;
-use super::column::{Column, Direction};
-use super::driver::{Progress, Runner, Visitor};
+use super::column::Column;
+use super::driver::{Progress, Runner, Visitor, looks};
 use super::filter::{Filter, keep_passing, latest};
 use super::kernel::{self, BLOCK, Mask, Test};
+use super::rank::{Entry, ranked};
 use super::space::Space;
 use crate::error::{Error, Result};
 
@@ -37,28 +37,6 @@ pub(super) struct Best {
     rows: BinaryHeap<Entry>,
 }
 
-/// A key, smaller is better, and its row; smaller comes first.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Entry(f64, u128);
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// Keys are never NaN.
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal).then(self.1.cmp(&other.1))
-    }
-}
-
-/// Rows sorted between two looks at whether to go on.
-const SORTED: usize = 1 << 17;
-
 impl Best {
     pub(super) const fn new(k: usize) -> Self {
         Self { k, rows: BinaryHeap::new() }
@@ -66,7 +44,7 @@ impl Best {
 
     /// Keys above this cannot enter; infinity until k rows are known.
     pub(super) fn threshold(&self) -> f64 {
-        if self.rows.len() < self.k { f64::INFINITY } else { self.rows.peek().map_or(f64::INFINITY, |worst| worst.0) }
+        self.worst().map_or(f64::INFINITY, |worst| worst.0)
     }
 
     /// Takes a row in, in time that grows with the logarithm of k.
@@ -81,65 +59,14 @@ impl Best {
         }
     }
 
-    pub(super) fn merge(mut self, other: Self) -> Self {
-        for Entry(key, row) in other.rows {
-            self.offer(key, row);
-        }
-        self
+    /// The worst of k rows; `None` until so many are known.
+    pub(super) fn worst(&self) -> Option<&Entry> {
+        if self.rows.len() < self.k { None } else { self.rows.peek() }
     }
 
-    /// The rows, best first, with their values.
-    pub(super) fn into_rows(self, sign: f64) -> Vec<(f64, u128)> {
-        self.rows.into_sorted_vec().into_iter().map(|Entry(key, row)| (sign * key, row)).collect()
-    }
-
-    /// As [`Self::into_rows`] of all of them together; asks now and then whether to go on.
-    fn join(parts: Vec<Self>, sign: f64, mut go_on: impl FnMut() -> Result<()>) -> Result<Vec<(f64, u128)>> {
-        let k = parts.first().map_or(0, |best| best.k);
-        if parts.iter().map(|best| best.rows.len()).sum::<usize>() <= SORTED {
-            return Ok(parts.into_iter().fold(Self::new(k), Self::merge).into_rows(sign));
-        }
-        let mut runs = VecDeque::new();
-        for best in parts {
-            let mut rows = best.rows.into_vec();
-            for run in rows.chunks_mut(SORTED) {
-                run.sort_unstable();
-                runs.push_back(run.to_vec());
-                go_on()?;
-            }
-        }
-        // Runs of about equal lengths are merged until one is left.
-        while runs.len() > 1 {
-            let (Some(a), Some(b)) = (runs.pop_front(), runs.pop_front()) else { break };
-            runs.push_back(merged(&a, &b, k, &mut go_on)?);
-        }
-        let rows = runs.pop_front().unwrap_or_default();
-        Ok(rows.into_iter().take(k).map(|Entry(key, row)| (sign * key, row)).collect())
-    }
-}
-
-/// The first `k` of two sorted runs.
-fn merged(a: &[Entry], b: &[Entry], k: usize, go_on: &mut impl FnMut() -> Result<()>) -> Result<Vec<Entry>> {
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    let mut rows = Vec::new();
-    while rows.len() < k {
-        let from_a = a.next_if(|x| b.peek().is_none_or(|y| x <= y));
-        let Some(entry) = from_a.or_else(|| b.next()) else { break };
-        rows.push(*entry);
-        if rows.len() % SORTED == 0 {
-            go_on()?;
-        }
-    }
-    Ok(rows)
-}
-
-impl Direction {
-    /// Multiplies values so that smaller is better.
-    pub(super) const fn sign(self) -> f64 {
-        match self {
-            Self::Higher => -1.0,
-            Self::Lower => 1.0,
-        }
+    /// The rows, in no order.
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        self.rows.into_vec()
     }
 }
 
@@ -236,9 +163,12 @@ impl Space {
             mask: Box::new([0; BLOCK]),
         };
         let found = runner.reduce(self, &columns, progress, fresh)?;
-        let total = self.num_configurations().unwrap_or(u128::MAX);
-        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
-        let parts = found.into_iter().map(|search| search.best).collect();
-        Ok(TopK { rows: Best::join(parts, column.direction().sign(), go_on)? })
+        let mut go_on = looks(progress, self.num_configurations().unwrap_or(u128::MAX));
+        let mut entries = Vec::new();
+        for search in found {
+            go_on()?;
+            entries.append(&mut search.best.into_entries());
+        }
+        Ok(TopK { rows: ranked(entries, k, column.direction().sign(), &mut go_on)? })
     }
 }

@@ -8,9 +8,11 @@
 //! Source: J. L. Bentley, J. B. Saxe, "Decomposable searching problems I", J. Algorithms 1 (1980).
 
 use std::cmp::Ordering;
+use std::sync::atomic::{self, AtomicBool};
 
 use super::maxima::maxima;
 use super::{Entry, Point, beats, no_worse};
+use crate::error::Error;
 
 /// Points that are gathered before they become a tree.
 const RECENT: usize = 256;
@@ -41,9 +43,9 @@ struct Tree {
 }
 
 impl Tree {
-    fn new(mut points: Vec<Entry>, objectives: usize) -> Self {
+    fn new(mut points: Vec<Entry>, objectives: usize, stop: &AtomicBool) -> Self {
         let mut nodes = Vec::with_capacity(2 * points.len().div_ceil(LEAF));
-        grow(&mut points, 0, 0, objectives, &mut nodes);
+        grow(&mut points, 0, 0, objectives, &mut nodes, stop);
         Self { nodes, points }
     }
 
@@ -76,8 +78,8 @@ impl Tree {
     }
 }
 
-/// Puts the points into the order of the leaves and appends their nodes.
-fn grow(points: &mut [Entry], first: usize, axis: usize, objectives: usize, nodes: &mut Vec<Node>) {
+/// Puts the points into the order of the leaves and appends their nodes; a stop leaves large leaves.
+fn grow(points: &mut [Entry], first: usize, axis: usize, objectives: usize, nodes: &mut Vec<Node>, stop: &AtomicBool) {
     let (mut low, mut high) = ([f64::INFINITY; 4], [f64::NEG_INFINITY; 4]);
     for (point, _) in &*points {
         for ((low, high), &x) in low.iter_mut().zip(&mut high).zip(point) {
@@ -87,7 +89,7 @@ fn grow(points: &mut [Entry], first: usize, axis: usize, objectives: usize, node
     }
     let at = nodes.len();
     nodes.push(Node { low, high, right: 0, first, end: first + points.len() });
-    if points.len() <= LEAF {
+    if points.len() <= LEAF || stop.load(atomic::Ordering::Relaxed) {
         return;
     }
     let middle = points.len() / 2;
@@ -95,9 +97,9 @@ fn grow(points: &mut [Entry], first: usize, axis: usize, objectives: usize, node
     points.select_nth_unstable_by(middle, |a, b| value(a).partial_cmp(&value(b)).unwrap_or(Ordering::Equal));
     let (left, right) = points.split_at_mut(middle);
     let next = (axis + 1) % objectives;
-    grow(left, first, next, objectives, nodes);
+    grow(left, first, next, objectives, nodes, stop);
     let behind = nodes.len();
-    grow(right, first + middle, next, objectives, nodes);
+    grow(right, first + middle, next, objectives, nodes, stop);
     if let Some(node) = nodes.get_mut(at) {
         node.right = behind;
     }
@@ -127,8 +129,9 @@ impl Forest {
             || self.recent.iter().any(|entry| beats(entry, corner, first_row))
     }
 
-    /// Takes a point in unless another is no worse; of equal points the lower row counts in the end.
-    pub(super) fn offer(&mut self, point: &Point, row: u128) {
+    /// Takes a point in unless another is no worse; of equal points the lower row counts in the end. Trees that join may
+    /// take long: a stop leaves their points out.
+    pub(super) fn offer(&mut self, point: &Point, row: u128, stop: &AtomicBool) {
         if self.covers_within(point, row.saturating_add(1), MOST_NODES) {
             return;
         }
@@ -141,8 +144,9 @@ impl Forest {
         while let Some(tree) = self.trees.pop_if(|tree| tree.points.len() <= points.len()) {
             points.extend(tree.points);
         }
-        if let Ok(points) = maxima(points, self.objectives, &mut || Ok(())) {
-            self.trees.push(Tree::new(points, self.objectives));
+        let go_on = || if stop.load(atomic::Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) };
+        if let Ok(points) = maxima(points, self.objectives, &mut { go_on }) {
+            self.trees.push(Tree::new(points, self.objectives, stop));
         }
     }
 

@@ -8,6 +8,7 @@
 
 use std::cmp::Ordering;
 
+use super::super::sort::sort;
 use super::staircase::Staircase;
 use super::{Entry, Point};
 use crate::error::Result;
@@ -21,10 +22,11 @@ const FEW: usize = 24;
 pub(super) fn maxima(
     mut points: Vec<Entry>,
     objectives: usize,
-    go_on: &mut impl FnMut() -> Result<()>,
+    go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Entry>> {
     go_on()?;
-    points.sort_unstable_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1)));
+    let order = |a: &Entry, b: &Entry| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1));
+    sort(&mut points, order, go_on)?;
     if objectives > 3 {
         return halved(&points, go_on);
     }
@@ -50,7 +52,7 @@ fn covers(steps: &Staircase, rest: &Point) -> bool {
 }
 
 /// Of points in lexicographic order over four objectives.
-fn halved(points: &[Entry], go_on: &mut impl FnMut() -> Result<()>) -> Result<Vec<Entry>> {
+fn halved(points: &[Entry], go_on: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Entry>> {
     if points.len() <= FEW {
         let mut kept: Vec<Entry> = Vec::with_capacity(points.len());
         for entry in points {
@@ -65,30 +67,39 @@ fn halved(points: &[Entry], go_on: &mut impl FnMut() -> Result<()>) -> Result<Ve
     if points.len() >= LOOK {
         go_on()?;
     }
-    let mut kept = unbeaten(&first, second);
+    let mut kept = unbeaten(&first, second, go_on)?;
     first.append(&mut kept);
     Ok(first)
 }
 
 /// The later points that no earlier one is no worse than in the last three objectives.
-fn unbeaten(earlier: &[Entry], later: Vec<Entry>) -> Vec<Entry> {
+fn unbeaten(earlier: &[Entry], later: Vec<Entry>, go_on: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Entry>> {
     let order = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
     let mut rivals: Vec<&Point> = earlier.iter().map(|(point, _)| point).collect();
-    rivals.sort_unstable_by(|a, b| order(a[1], b[1]));
+    sort(&mut rivals, |a, b| order(a[1], b[1]), go_on)?;
     let mut asked: Vec<usize> = (0..later.len()).collect();
     let second = |at: usize| later.get(at).map_or(f64::NAN, |(point, _)| point[1]);
-    asked.sort_unstable_by(|&a, &b| order(second(a), second(b)));
+    sort(&mut asked, |&a, &b| order(second(a), second(b)), go_on)?;
     let mut keep = vec![true; later.len()];
     let mut steps = Staircase::default();
     let mut rivals = rivals.into_iter().peekable();
+    let mut looked = 0_usize;
     for at in asked {
         let Some((point, _)) = later.get(at) else { continue };
         while let Some(rival) = rivals.next_if(|rival| rival[1] <= point[1]) {
             steps.offer(&[rival[2], rival[3], 0.0, 0.0], 0);
+            looked += 1;
+            if looked.is_multiple_of(LOOK) {
+                go_on()?;
+            }
+        }
+        looked += 1;
+        if looked.is_multiple_of(LOOK) {
+            go_on()?;
         }
         if let Some(keep) = keep.get_mut(at) {
             *keep = !covers(&steps, &[point[2], point[3], 0.0, 0.0]);
         }
     }
-    later.into_iter().zip(keep).filter_map(|(entry, keep)| keep.then_some(entry)).collect()
+    Ok(later.into_iter().zip(keep).filter_map(|(entry, keep)| keep.then_some(entry)).collect())
 }

@@ -7,6 +7,8 @@ mod forest;
 mod maxima;
 mod staircase;
 
+use std::sync::atomic::AtomicBool;
+
 use crate::error::Result;
 use forest::Forest;
 use staircase::Staircase;
@@ -63,11 +65,12 @@ impl Front {
         }
     }
 
-    /// Takes a point in unless another is no worse; of equal points the lower row stays.
-    pub(super) fn offer(&mut self, point: &Point, row: u128) {
+    /// Takes a point in unless another is no worse; of equal points the lower row stays. Once told to stop, the front is
+    /// of no use.
+    pub(super) fn offer(&mut self, point: &Point, row: u128, stop: &AtomicBool) {
         match &mut self.growing {
             Growing::Staircase(staircase) => staircase.offer(point, row),
-            Growing::Forest(forest) => forest.offer(point, row),
+            Growing::Forest(forest) => forest.offer(point, row, stop),
         }
     }
 
@@ -139,7 +142,7 @@ mod tests {
             for (at, (point, row)) in points.iter().enumerate() {
                 let front = &mut fronts[at % shares];
                 if !front.covers(point, *row) {
-                    front.offer(point, *row);
+                    front.offer(point, *row, &AtomicBool::new(false));
                 }
                 assert!(front.covers(point, row + 1), "what was offered is covered");
             }

@@ -48,8 +48,9 @@ impl Reduction for Counts<'_> {
         }
     }
 
-    fn join(&mut self, other: Self) {
+    fn join(&mut self, other: Self, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         self.counts.iter_mut().zip(other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        Ok(())
     }
 }
 
@@ -57,7 +58,7 @@ impl Space {
     /// Rows that pass, by the values of `by`, groups without rows left out. Rows that no engine would run count where
     /// no filter asks for a result; in a result column their value is null. Without columns: one group of all rows.
     pub fn counts(&self, scan: &Scan<'_>, by: &[Column], progress: &mut Progress<'_>) -> Result<Vec<(GroupKey, u64)>> {
-        let keys = Keys::new(self, by)?;
+        let keys = Keys::new(self, "by", by)?;
         let empty = Counts { keys: &keys, counts: vec![0; keys.num_groups()], kept: Kept::default() };
         let found = scan.reduce(self, by, empty, progress)?;
         let groups = found.counts.into_iter().enumerate().filter(|(_, rows)| *rows > 0);

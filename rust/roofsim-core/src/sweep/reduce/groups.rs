@@ -2,10 +2,11 @@
 
 use super::super::block::Block;
 use super::super::column::Column;
-use super::super::driver::Progress;
+use super::super::driver::{Progress, looks};
 use super::super::filter::{Filter, keep_passing, latest};
 use super::super::kernel::{BLOCK, Mask};
 use super::super::part::Part;
+use super::super::rank::{Entry, ranked};
 use super::super::space::Space;
 use super::super::top_k::Best;
 use super::key::{GroupKey, Keys, Places};
@@ -23,6 +24,9 @@ pub struct Group {
 
 /// Groups that have a row, in the order of their values.
 pub type Groups = Vec<Group>;
+
+/// Rows joined between two looks at whether to go on.
+const LOOK: usize = 1 << 13;
 
 /// Mark of a group that no row was seen of.
 const UNSEEN: u32 = u32::MAX;
@@ -110,13 +114,39 @@ impl Reduction for Search<'_> {
         (self.values, self.mask) = (values, mask);
     }
 
-    fn join(&mut self, other: Self) {
+    fn join(&mut self, mut other: Self, go_on: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let mut joined = 0;
         for (group, &slot) in other.slots.iter().enumerate().filter(|(_, slot)| **slot != UNSEEN) {
-            for (key, row) in other.best.get(slot as usize).cloned().into_iter().flat_map(|best| best.into_rows(1.0)) {
+            let Some(best) = other.best.get_mut(slot as usize) else { continue };
+            let entries = std::mem::replace(best, Best::new(0)).into_entries();
+            for Entry(key, row) in entries {
                 self.offer(group, key, row);
+                joined += 1;
+                if joined % LOOK == 0 {
+                    go_on()?;
+                }
             }
         }
+        Ok(())
     }
+}
+
+/// Groups by their numbers with the rows of each, ranked; asks now and then whether to go on.
+pub(in super::super) fn ranked_groups(
+    keys: &Keys,
+    found: impl Iterator<Item = (usize, Best)>,
+    (k, sign): (usize, f64),
+    go_on: &mut dyn FnMut() -> Result<()>,
+) -> Result<Groups> {
+    let mut groups = Vec::new();
+    for (group, best) in found {
+        let rows = ranked(best.into_entries(), k, sign, go_on)?;
+        groups.push(Group { key: keys.key(group), rows });
+        if groups.len() % LOOK == 0 {
+            go_on()?;
+        }
+    }
+    Ok(groups)
 }
 
 impl Space {
@@ -133,14 +163,15 @@ impl Space {
             return Err(Error::spec("k", k, "must be at least 1"));
         }
         column.check_objective("by")?;
-        let keys = Keys::new(self, group_by)?;
+        let keys = Keys::new(self, "group_by", group_by)?;
         let columns: Vec<Column> = group_by.iter().copied().chain([column]).collect();
         let found = scan.reduce(self, &columns, Search::new(&keys, column, k), progress)?;
-        let sign = column.direction().sign();
-        let groups = found.slots.iter().enumerate().filter_map(|(group, &slot)| {
-            let rows = found.best.get(slot as usize)?.clone().into_rows(sign);
-            Some(Group { key: keys.key(group), rows })
-        });
-        Ok(groups.collect())
+        let Search { slots, mut best, .. } = found;
+        let groups = slots
+            .into_iter()
+            .enumerate()
+            .filter_map(|(group, slot)| Some((group, std::mem::replace(best.get_mut(slot as usize)?, Best::new(0)))));
+        let mut go_on = looks(progress, self.num_configurations().unwrap_or(u128::MAX));
+        ranked_groups(&keys, groups, (k, column.direction().sign()), &mut go_on)
     }
 }

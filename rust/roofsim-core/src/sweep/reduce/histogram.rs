@@ -111,11 +111,12 @@ impl Reduction for Bins<'_> {
         self.found.add(bin.slot, rows);
     }
 
-    fn join(&mut self, other: Self) {
+    fn join(&mut self, other: Self, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         self.found.counts.iter_mut().zip(other.found.counts).for_each(|(mine, theirs)| *mine += theirs);
         self.found.below += other.found.below;
         self.found.above += other.found.above;
         self.found.null += other.found.null;
+        Ok(())
     }
 }
 

@@ -1,15 +1,13 @@
 //! The best rows and the front of a range of rows, and of parts that were searched apart.
 
-use std::collections::HashSet;
-
 use super::super::column::{Column, Direction};
-use super::super::driver::Progress;
+use super::super::driver::{Progress, looks};
 use super::super::part::rows_of;
+use super::super::rank::{Entry, ranked};
 use super::super::space::Space;
-use super::super::top_k::Best;
 use super::super::{Pareto, TopK};
 use super::Scan;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Rows joined between two looks at whether to go on.
 const LOOK: usize = 1 << 16;
@@ -22,18 +20,14 @@ impl TopK {
         direction: Direction,
         mut go_on: impl FnMut() -> Result<()>,
     ) -> Result<Self> {
-        let mut best = Best::new(k);
+        let sign = direction.sign();
+        let mut entries = Vec::with_capacity(results.iter().map(|result| result.rows.len()).sum());
         // Parts may overlap: a row counts once.
-        let mut seen = HashSet::new();
-        for (count, (value, row)) in results.iter().flat_map(|result| &result.rows).enumerate() {
-            if count % LOOK == LOOK - 1 {
-                go_on()?;
-            }
-            if seen.insert(*row) {
-                best.offer(direction.sign() * value, *row);
-            }
+        for rows in results.iter().flat_map(|result| result.rows.chunks(LOOK)) {
+            entries.extend(rows.iter().filter(|(x, _)| !x.is_nan()).map(|(x, row)| Entry(sign * x, *row)));
+            go_on()?;
         }
-        Ok(Self { rows: best.into_rows(direction.sign()) })
+        Ok(Self { rows: ranked(entries, k, sign, &mut go_on)? })
     }
 }
 
@@ -48,8 +42,7 @@ impl Space {
             found.push(TopK { rows: best.rows.into_iter().map(|(x, row)| (x, row + part.first_row)).collect() });
             Ok(())
         })?;
-        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
-        TopK::join(&found, k, column.direction(), go_on)
+        TopK::join(&found, k, column.direction(), looks(progress, total))
     }
 
     /// As [`Space::pareto`], of a range of rows.
@@ -62,7 +55,6 @@ impl Space {
             found.push(Pareto { rows: front.rows.into_iter().map(|(x, row)| (x, row + part.first_row)).collect() });
             Ok(())
         })?;
-        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
-        Pareto::join(&found, objectives, go_on)
+        Pareto::join(&found, objectives, looks(progress, total))
     }
 }

@@ -27,7 +27,7 @@ enum Domain {
 }
 
 impl Domain {
-    fn new(space: &Space, column: Column) -> Result<Self> {
+    fn new(space: &Space, field: &str, column: Column) -> Result<Self> {
         let counts = |axis: &[u64]| Self::sorted(axis.iter().map(|&n| n as f64));
         Ok(match column {
             _ if column.kind() == ColumnKind::Code => {
@@ -55,7 +55,7 @@ impl Domain {
             Column::QueryTokens => Self::numeric(&space.query_tokens),
             _ => {
                 let rule = "makes no groups: group by axes, names (bound, status, ...), fits or num_devices";
-                return Err(Error::spec("group_by", column.name(), rule));
+                return Err(Error::spec(field, column.name(), rule));
             }
         })
     }
@@ -148,22 +148,19 @@ pub(in super::super) enum Places<'a> {
 }
 
 impl Keys {
-    pub(in super::super) fn new(space: &Space, columns: &[Column]) -> Result<Self> {
+    /// Refusals name the argument that the columns came in.
+    pub(in super::super) fn new(space: &Space, field: &str, columns: &[Column]) -> Result<Self> {
         space.check()?;
         if let Some((at, column)) = columns.iter().enumerate().find(|(at, c)| columns[..*at].contains(c)) {
-            return Err(Error::spec(
-                "group_by",
-                column.name(),
-                format!("stands twice (the second time in place {at})"),
-            ));
+            return Err(Error::spec(field, column.name(), format!("stands twice (the second time in place {at})")));
         }
-        let domains = columns.iter().map(|&column| Domain::new(space, column)).collect::<Result<Vec<_>>>()?;
+        let domains = columns.iter().map(|&column| Domain::new(space, field, column)).collect::<Result<Vec<_>>>()?;
         let product = domains.iter().try_fold(1_usize, |product, domain| product.checked_mul(domain.len() + 1));
         let Some(num_groups) = product.filter(|&n| n <= MAX_GROUPS) else {
             let each: Vec<String> =
                 columns.iter().zip(&domains).map(|(c, d)| format!("{} {}", d.len(), c.name())).collect();
             let rule = format!("make more than {MAX_GROUPS} groups: group by fewer columns or shorter axes");
-            return Err(Error::spec("group_by", each.join(" x "), rule));
+            return Err(Error::spec(field, each.join(" x "), rule));
         };
         Ok(Self { columns: columns.to_vec(), domains, num_groups })
     }

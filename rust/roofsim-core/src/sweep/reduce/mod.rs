@@ -15,7 +15,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::block::Block;
 use super::column::Column;
-use super::driver::{Progress, Runner, Visitor};
+use super::driver::{Progress, Runner, Visitor, looks};
 use super::filter::{Filter, keep_known};
 use super::kernel::{BLOCK, Mask};
 use super::part::{Part, parts, rows_of};
@@ -23,6 +23,7 @@ use super::space::Space;
 use crate::error::Result;
 use crate::parallel::Status;
 
+pub(super) use groups::ranked_groups;
 pub use groups::{Group, Groups};
 pub use histogram::Histogram;
 pub use key::{GroupKey, MAX_GROUPS};
@@ -48,8 +49,8 @@ pub(super) trait Reduction: Send + Sized {
     /// Sees a block of a part; `filters` are those of the part.
     fn see(&mut self, part: &Part<'_>, block: &Block<'_>, filters: &[Filter]);
 
-    /// Takes in what another one has seen.
-    fn join(&mut self, other: Self);
+    /// Takes in what another one has seen; asks now and then whether to go on where that takes long.
+    fn join(&mut self, other: Self, go_on: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 }
 
 /// Room for what is kept of a block.
@@ -150,8 +151,9 @@ impl Scan<'_> {
             let fresh = || Eyes { part, filters, reduction: whole.fresh() };
             let found = self.runner.reduce(&part.space, &columns, tick, fresh)?;
             let found: Vec<R> = found.into_iter().map(|eyes| eyes.reduction).collect();
+            let mut go_on = looks(tick, part.space.num_configurations().unwrap_or(u128::MAX));
             for one in found {
-                whole.join(one);
+                whole.join(one, &mut go_on)?;
             }
             Ok(())
         })?;

@@ -174,7 +174,7 @@ impl Reduction for Digits<'_> {
         self.cells.add(leading, rows);
     }
 
-    fn join(&mut self, other: Self) {
+    fn join(&mut self, other: Self, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         self.null += other.null;
         for (mine, theirs) in self.cells.pages.iter_mut().flatten().zip(other.cells.pages.into_iter().flatten()) {
             match (mine.as_mut(), theirs) {
@@ -183,6 +183,7 @@ impl Reduction for Digits<'_> {
                 (_, None) => {}
             }
         }
+        Ok(())
     }
 }
 

@@ -243,8 +243,8 @@ impl<'a> Prospect<'a> {
         }
         let (low, high) = self.result(least, most, column);
         let or = |x: f64, unknown| if x.is_nan() { unknown } else { x };
-        // Quotients of overflowed numbers say nothing.
-        (or(low * (1.0 - slack), f64::NEG_INFINITY), or(high * (1.0 + slack), f64::INFINITY))
+        // Quotients of overflowed numbers say nothing; what overflows by a rounding more may be finite.
+        (or(low.min(f64::MAX) * (1.0 - slack), f64::NEG_INFINITY), or(high * (1.0 + slack), f64::INFINITY))
     }
 
     /// Bounds of a column that is not exact, before any slack; all such columns are at least 0.

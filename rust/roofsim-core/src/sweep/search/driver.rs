@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use super::super::driver::{Progress, Runner, supervise};
+use super::super::driver::{Progress, Runner, looks, supervise};
 use super::super::filter::Filter;
+use super::super::rank::Entry;
 use super::super::reduce::Keys;
+use super::super::sort::sort;
 use super::super::space::Space;
 use super::SearchReport;
 use super::bounds::Prospect;
@@ -86,7 +88,8 @@ pub(super) fn search<G: Goal>(
             if found.len() >= many {
                 let mut ruled_out = 0;
                 found.retain(|Task { candidate, .. }: &Task| {
-                    let kept = !goal.all_hopeless(&candidate.groups, &candidate.corner, candidate.first_row);
+                    let kept = stop.load(Ordering::Relaxed)
+                        || !goal.all_hopeless(&candidate.groups, &candidate.corner, candidate.first_row);
                     ruled_out += if kept { 0 } else { candidate.region.rows() };
                     kept
                 });
@@ -100,13 +103,18 @@ pub(super) fn search<G: Goal>(
             tasks.append(&mut found);
         }
     })?;
-    let mut tasks = tasks.into_inner().map_err(|_| Error::Interrupted)?;
-    let order = |a: &Task, b: &Task| a.candidate.corner[0].total_cmp(&b.candidate.corner[0]);
-    tasks.sort_unstable_by(|a, b| order(a, b).then(a.candidate.first_row.cmp(&b.candidate.first_row)));
+    let tasks = tasks.into_inner().map_err(|_| Error::Interrupted)?;
+    let mut order: Vec<(Entry, usize)> = tasks
+        .iter()
+        .enumerate()
+        .map(|(at, Task { candidate, .. })| (Entry(candidate.corner[0], candidate.first_row), at))
+        .collect();
+    sort(&mut order, |a, b| a.0.cmp(&b.0), &mut looks(&mut |_, _| progress(done, total), total))?;
     let next = AtomicUsize::new(0);
     work.each_thread(threads, &mut done, total, progress, |report| {
         let mut known = VecDeque::new();
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let best_left = || tasks.get(order.get(next.fetch_add(1, Ordering::Relaxed))?.1);
+        while let Some(task) = best_left() {
             if stop.load(Ordering::Relaxed) || report.send(work.explore(task, &mut known)).is_err() {
                 break;
             }
@@ -160,7 +168,7 @@ impl<G: Goal> Work<'_, G> {
             explorer.sample(question, &mut effort);
             let mut open = vec![root];
             // The best of a sorted list is divided until there are enough, or only short runs are left.
-            while open.len() < self.candidates {
+            while open.len() < self.candidates && !question.stop.load(Ordering::Relaxed) {
                 let best = open
                     .iter()
                     .enumerate()

@@ -9,8 +9,9 @@ use super::super::block::{Block, Place};
 use super::super::column::Column;
 use super::super::filter::{Filter, keep_passing, latest};
 use super::super::front::{Entry, MOST, Point};
-use super::super::kernel::{self, BLOCK, Isa, Mask};
+use super::super::kernel::{BLOCK, Isa, Mask};
 use super::super::pareto::best_point;
+use super::super::rank::best_key;
 use super::super::reduce::{Places, Span};
 use super::super::tables::PairTable;
 use super::bounds::{Corners, Prospect};
@@ -79,6 +80,9 @@ pub(super) struct Explorer<'a> {
     pub(super) prospect: Prospect<'a>,
     /// First row of the combination.
     pub(super) first_row: u128,
+    /// Positions whose rows were offered before any bound was made, and whether that is going on.
+    tried: [Vec<usize>; 3],
+    sampling: bool,
     /// Rows evaluated in runs and rows ruled out by bounds.
     evaluated: u128,
     ruled_out: u128,
@@ -92,8 +96,10 @@ pub(super) struct Explorer<'a> {
 impl<'a> Explorer<'a> {
     pub(super) fn new(prospect: Prospect<'a>, first_row: u128) -> Self {
         Self {
-            prospect,
             first_row,
+            tried: [BATCH, CONTEXT, QUERY].map(|axis| spread(prospect.axes.axis(axis).len(), TRIED[axis])),
+            sampling: false,
+            prospect,
             evaluated: 0,
             ruled_out: 0,
             values: Box::new([[0.0; BLOCK]; MOST]),
@@ -172,8 +178,8 @@ impl<'a> Explorer<'a> {
     /// Evaluates a few rows all over the combination, so that the goal has something to compare with.
     pub(super) fn sample<G: Goal>(&mut self, question: &Question<'_, G>, effort: &mut Effort) {
         let axes = self.prospect.axes;
-        let [batches, contexts, queries] =
-            [BATCH, CONTEXT, QUERY].map(|axis| spread(axes.axis(axis).len(), TRIED[axis]));
+        let [batches, contexts, queries] = self.tried.clone();
+        self.sampling = true;
         for &query in &queries {
             let tokens = axes.axis(QUERY).value(query);
             let pairs = contexts.iter().map(|&context| (tokens, axes.axis(CONTEXT).value(context)));
@@ -184,6 +190,7 @@ impl<'a> Explorer<'a> {
                 effort.evaluated += contexts.len() as u128;
             }
         }
+        self.sampling = false;
     }
 
     /// Divides a region until it is settled, the more promising part first.
@@ -265,6 +272,9 @@ impl<'a> Explorer<'a> {
                 let run = start..contexts.end.min(start + BLOCK);
                 let table = self.prospect.table(query, &run);
                 for batch in region.span(BATCH).clone() {
+                    if question.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
                     let line = Region { spans: [batch..batch + 1, run.clone(), query..query + 1] };
                     let lowest = self.first_row + self.prospect.axes.first_row(&line);
                     self.visit(question, &table, [batch, query], lowest, |at| start + at);
@@ -274,6 +284,11 @@ impl<'a> Explorer<'a> {
         self.evaluated += region.rows();
         effort.evaluated += region.rows();
         effort.settled += region.rows();
+    }
+
+    /// Whether a position is one of those that are tried first.
+    fn was_tried(&self, axis: usize, position: usize) -> bool {
+        self.tried.get(axis).is_some_and(|tried| tried.binary_search(&position).is_ok())
     }
 
     /// Evaluates the rows of a table at one batch size and number of query tokens, none of them above `lowest`, and
@@ -333,10 +348,8 @@ impl<'a> Explorer<'a> {
         for ((&column, values), best) in objectives.iter().zip(self.values.iter_mut()).zip(&mut best) {
             if let Some(values) = values.get_mut(..len) {
                 block.fill(column, values);
-                *best = kernel::least(question.isa, values, column.direction().sign(), mask);
-                if *best == f64::INFINITY {
-                    return;
-                }
+                let Some(key) = best_key(question.isa, values, column.direction().sign(), mask) else { return };
+                *best = key;
             }
         }
         if let Places::One(group) = groups
@@ -345,7 +358,12 @@ impl<'a> Explorer<'a> {
             return;
         }
         self.passing.clear();
-        for (at, _) in mask.iter().enumerate().filter(|&(_, &kept)| kept != 0) {
+        let line_was_tried = !self.sampling && self.was_tried(BATCH, batch) && self.was_tried(QUERY, query);
+        for (at, _) in self.mask.iter().take(len).enumerate().filter(|&(_, &kept)| kept != 0) {
+            // Each row is offered once.
+            if line_was_tried && self.was_tried(CONTEXT, context(at)) {
+                continue;
+            }
             let mut point: Point = [0.0; MOST];
             for ((slot, values), column) in point.iter_mut().zip(self.values.iter()).zip(objectives) {
                 *slot = column.direction().sign() * values.get(at).copied().unwrap_or(f64::NAN);

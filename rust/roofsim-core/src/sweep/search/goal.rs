@@ -1,14 +1,15 @@
 //! What a search keeps: shared by its threads, and the judge of which regions are hopeless.
 //!
-//! What is kept in the end does not depend on the order in which rows are offered, nor on offering one twice.
+//! What is kept in the end does not depend on the order in which rows are offered. Each is offered once.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::super::column::Column;
 use super::super::front::{Entry as PointOfRow, Front, Point};
+use super::super::rank::Entry;
 use super::super::reduce::{Keys, Span};
+use super::super::top_k::Best;
 
 /// Keeps rows by their objectives, signed so that smaller is better.
 pub(super) trait Goal: Sync {
@@ -31,7 +32,7 @@ pub(super) trait Goal: Sync {
         }
     }
 
-    /// Offers a row of a group; offering it again changes nothing.
+    /// Offers a row of a group, once.
     fn offer(&self, group: usize, point: &Point, row: u128);
 
     /// Offers rows together, each with its group.
@@ -42,37 +43,11 @@ pub(super) trait Goal: Sync {
     }
 }
 
-/// A key and its row in the order of the result: smaller keys first, ties to the lower row.
-#[derive(Debug, Clone, Copy)]
-struct Entry(f64, u128);
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // Keys are never NaN; 0 and -0 are equal.
-        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal).then(self.1.cmp(&other.1))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Entry {}
-
 /// The k best rows by one column.
 #[derive(Debug)]
 pub(super) struct BestRows {
     objective: [Column; 1],
-    k: usize,
-    rows: Mutex<BTreeSet<Entry>>,
+    best: Mutex<Best>,
     /// Bits of the worst key that is kept; infinity until there are k.
     threshold: AtomicU64,
 }
@@ -80,13 +55,11 @@ pub(super) struct BestRows {
 impl BestRows {
     pub(super) const fn new(k: usize, objective: Column) -> Self {
         let threshold = AtomicU64::new(f64::INFINITY.to_bits());
-        Self { objective: [objective], k, rows: Mutex::new(BTreeSet::new()), threshold }
+        Self { objective: [objective], best: Mutex::new(Best::new(k)), threshold }
     }
 
-    pub(super) fn into_rows(self) -> Vec<(f64, u128)> {
-        let sign = self.objective[0].direction().sign();
-        let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        rows.into_iter().map(|Entry(key, row)| (sign * key, row)).collect()
+    pub(super) fn into_best(self) -> Best {
+        self.best.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keys above this cannot enter; infinity until there are k.
@@ -100,8 +73,8 @@ impl BestRows {
         if entry.0 != threshold {
             return entry.0 > threshold;
         }
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.len() == self.k && rows.last().is_some_and(|worst| entry > *worst)
+        let best = self.best.lock().unwrap_or_else(PoisonError::into_inner);
+        best.worst().is_some_and(|worst| entry > *worst)
     }
 }
 
@@ -119,16 +92,9 @@ impl Goal for BestRows {
         if self.is_late(entry) {
             return;
         }
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.insert(entry);
-        if rows.len() > self.k {
-            rows.pop_last();
-        }
-        if rows.len() == self.k
-            && let Some(worst) = rows.last()
-        {
-            self.threshold.store(worst.0.to_bits(), Ordering::Relaxed);
-        }
+        let mut best = self.best.lock().unwrap_or_else(PoisonError::into_inner);
+        best.offer(entry.0, entry.1);
+        self.threshold.store(best.threshold().to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -137,11 +103,13 @@ impl Goal for BestRows {
 pub(super) struct SharedFront<'a> {
     objectives: &'a [Column],
     front: RwLock<Front>,
+    stop: &'a AtomicBool,
 }
 
 impl<'a> SharedFront<'a> {
-    pub(super) fn new(objectives: &'a [Column]) -> Self {
-        Self { objectives, front: RwLock::new(Front::new(objectives.len())) }
+    /// An empty one; whoever stops the search sets `stop`.
+    pub(super) fn new(objectives: &'a [Column], stop: &'a AtomicBool) -> Self {
+        Self { objectives, front: RwLock::new(Front::new(objectives.len())), stop }
     }
 
     pub(super) fn into_front(self) -> Front {
@@ -162,14 +130,14 @@ impl Goal for SharedFront<'_> {
         if self.hopeless(group, point, row) {
             return;
         }
-        self.front.write().unwrap_or_else(PoisonError::into_inner).offer(point, row);
+        self.front.write().unwrap_or_else(PoisonError::into_inner).offer(point, row, self.stop);
     }
 
     fn offer_all(&self, rows: &[(usize, PointOfRow)]) {
         if !rows.is_empty() {
             let mut front = self.front.write().unwrap_or_else(PoisonError::into_inner);
             for (_, (point, row)) in rows {
-                front.offer(point, *row);
+                front.offer(point, *row, self.stop);
             }
         }
     }

@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::column::Column;
-use super::super::driver::{Progress, Runner};
+use super::super::driver::{Progress, Runner, looks};
 use super::super::filter::Filter;
 use super::super::front::Point;
-use super::super::reduce::{Group, Groups, Keys};
+use super::super::reduce::{Groups, Keys, ranked_groups};
 use super::super::space::Space;
 use super::super::top_k::TopK;
 use super::goal::{BestRows, Goal};
@@ -34,11 +34,11 @@ impl<'a> BestOfGroups<'a> {
         Self { keys, objective: [objective], k, groups, thresholds }
     }
 
-    fn into_groups(self) -> Groups {
-        let keys = self.keys;
+    fn into_groups(self, go_on: &mut dyn FnMut() -> Result<()>) -> Result<Groups> {
         let found = self.groups.into_iter().enumerate();
-        let found = found.filter_map(|(group, best)| Some((group, best.into_inner()?.into_rows())));
-        found.map(|(group, rows)| Group { key: keys.key(group), rows }).collect()
+        let found = found.filter_map(|(group, best)| Some((group, best.into_inner()?.into_best())));
+        let [objective] = self.objective;
+        ranked_groups(self.keys, found, (self.k, objective.direction().sign()), go_on)
     }
 }
 
@@ -85,16 +85,16 @@ impl Space {
         progress: &mut Progress<'_>,
     ) -> Result<(Groups, SearchReport)> {
         TopK::check(k, column)?;
-        let keys = Keys::new(self, group_by)?;
+        let keys = Keys::new(self, "group_by", group_by)?;
         let goal = BestOfGroups::new(&keys, k, column);
         let report = driver::search(self, runner, &goal, filters, progress)?;
-        Ok((goal.into_groups(), report))
+        Ok((goal.into_groups(&mut looks(progress, report.num_configurations))?, report))
     }
 
     /// Whether a search for the `k` best rows of every group should take less time than a scan, and why; groups that
     /// neither can make are left to a scan to refuse.
     pub fn prefers_group_search(&self, k: usize, column: Column, group_by: &[Column]) -> Choice {
-        let Ok(keys) = Keys::new(self, group_by) else { return Choice::scan("the groups are refused") };
+        let Ok(keys) = Keys::new(self, "group_by", group_by) else { return Choice::scan("the groups are refused") };
         self.prefers_search(k.saturating_mul(keys.num_known()), &[column])
     }
 }

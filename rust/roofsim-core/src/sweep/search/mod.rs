@@ -19,14 +19,17 @@ mod region;
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
+use std::sync::atomic::AtomicBool;
+
 use super::column::Column;
-use super::driver::{Progress, Runner};
+use super::driver::{Progress, Runner, looks};
 use super::filter::Filter;
 use super::front::Front;
-use super::pareto::Pareto;
+use super::pareto::{Pareto, stopping};
+use super::rank::ranked;
 use super::space::Space;
 use super::top_k::TopK;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use goal::{BestRows, SharedFront};
 
 /// What a search did.
@@ -78,7 +81,9 @@ impl Space {
         TopK::check(k, column)?;
         let goal = BestRows::new(k, column);
         let report = driver::search(self, runner, &goal, filters, progress)?;
-        Ok((TopK { rows: goal.into_rows() }, report))
+        let mut go_on = looks(progress, report.num_configurations);
+        let rows = ranked(goal.into_best().into_entries(), k, column.direction().sign(), &mut go_on)?;
+        Ok((TopK { rows }, report))
     }
 
     /// The Pareto front of `objectives` among the rows that pass all filters, as [`Space::pareto`] finds it.
@@ -91,11 +96,13 @@ impl Space {
     ) -> Result<(Pareto, SearchReport)> {
         self.check()?;
         Pareto::check(objectives)?;
-        let goal = SharedFront::new(objectives);
-        let report = driver::search(self, runner, &goal, filters, progress)?;
-        let total = report.num_configurations;
-        let go_on = || if progress(total, total).is_break() { Err(Error::Interrupted) } else { Ok(()) };
-        Ok((Pareto::of(Front::join([goal.into_front()], go_on)?, objectives), report))
+        let stop = AtomicBool::new(false);
+        let mut progress = stopping(progress, &stop);
+        let goal = SharedFront::new(objectives, &stop);
+        let report = driver::search(self, runner, &goal, filters, &mut progress)?;
+        let mut go_on = looks(&mut progress, report.num_configurations);
+        let front = Front::join([goal.into_front()], &mut go_on)?;
+        Ok((Pareto::of(front, objectives, &mut go_on)?, report))
     }
 
     /// Whether a search for `kept` rows should take less time than a scan, and why.

@@ -200,7 +200,7 @@ fn rows_are_in_the_groups_of_their_region() {
         let space = Space { tensor_parallel_size: vec![1, 7, 8], ..space(name, &mut random) };
         let axes = Axes::new(&space);
         for column in Column::ALL.iter().copied() {
-            let Ok(keys) = Keys::new(&space, &[Column::TensorParallelSize, column]) else { continue };
+            let Ok(keys) = Keys::new(&space, "group_by", &[Column::TensorParallelSize, column]) else { continue };
             let values = evaluate(&space, &[column, Column::TimeS]);
             for index in 0..space.num_combinations().unwrap() {
                 let combination = Arc::new(Combination::compile(&space, index).unwrap());
