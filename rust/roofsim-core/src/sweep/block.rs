@@ -254,16 +254,16 @@ impl<'a> Block<'a> {
     /// What the rows' time is made of, part by part: the sums that [`Self::costs`] has, without the rest of it.
     fn fill_parts(&self, parts: &mut Parts) {
         let Some((deployment, _)) = self.runs() else { return };
-        let Parts { compute_s, memory_s, network_s, overhead_s } = parts;
-        let rows = compute_s.iter_mut().zip(memory_s).zip(network_s).zip(overhead_s).take(self.len);
-        let start = |((((c, m), n), o), cost): ((((&mut f64, &mut f64), &mut f64), &mut f64), &OpCost)| {
-            (*c, *m, *n, *o) = (cost.compute_s, cost.memory_s, cost.network_s, cost.overhead_s);
-        };
-        match self.rows_cost {
-            [one] => rows.for_each(|row| start((row, one))),
-            several => {
-                let of_rows = several.iter().cycle().skip(self.first % several.len().max(1));
-                rows.zip(of_rows).for_each(start);
+        if let [cost] = self.rows_cost {
+            for (part, value) in parts.each_mut().into_iter().zip(each_part(cost)) {
+                part.iter_mut().take(self.len).for_each(|x| *x = value);
+            }
+        } else {
+            let of_rows = self.rows_cost.iter().cycle().skip(self.first % self.rows_cost.len().max(1));
+            for (row, cost) in of_rows.take(self.len).enumerate() {
+                for (part, value) in parts.each_mut().into_iter().zip(each_part(cost)) {
+                    part.iter_mut().skip(row).take(1).for_each(|x| *x = value);
+                }
             }
         }
         for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
@@ -307,7 +307,7 @@ impl<'a> Block<'a> {
     }
 
     /// How a column follows from time in this block, where it does so in every row.
-    pub(super) fn from_time(&self, column: Column) -> Option<FromTime> {
+    pub(super) fn of_times(&self, column: Column) -> Option<FromTime> {
         if !self.has_results() || !self.all_valid() || self.rows_s.len() != 1 {
             return None;
         }
@@ -333,7 +333,7 @@ impl<'a> Block<'a> {
             out.fill(f64::NAN);
             return;
         }
-        if let Some(from_time) = self.from_time(column) {
+        if let Some(from_time) = self.of_times(column) {
             kernel::from_time(self.isa, from_time, (self.time_s(), None), false, out);
             return;
         }
@@ -451,6 +451,15 @@ struct Parts {
 impl Parts {
     const ZERO: Self =
         Self { compute_s: [0.0; BLOCK], memory_s: [0.0; BLOCK], network_s: [0.0; BLOCK], overhead_s: [0.0; BLOCK] };
+
+    const fn each_mut(&mut self) -> [&mut [f64; BLOCK]; 4] {
+        [&mut self.compute_s, &mut self.memory_s, &mut self.network_s, &mut self.overhead_s]
+    }
+}
+
+/// The parts of a cost in the order of [`Parts`].
+const fn each_part(cost: &OpCost) -> [f64; 4] {
+    [cost.compute_s, cost.memory_s, cost.network_s, cost.overhead_s]
 }
 
 /// A column that needs the whole cost.

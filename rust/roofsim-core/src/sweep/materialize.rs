@@ -105,7 +105,7 @@ impl Output<'_> {
                 let Some(out) = out.get_mut(rows) else { return };
                 if let Some(value) = block.constant(column) {
                     store.repeat(value, out);
-                } else if let Some(from_time) = block.from_time(column) {
+                } else if let Some(from_time) = block.of_times(column) {
                     let time = (block.time_s(), inverse);
                     kernel::from_time(store.isa, from_time, time, store.streams, out);
                 } else {
@@ -119,7 +119,7 @@ impl Output<'_> {
                     store.repeat(value as u64, out);
                 } else {
                     store.each(out, |counts| {
-                        kernel::counts(store.isa, filled(block, column, &mut [0.0; BLOCK]), counts)
+                        kernel::counts(store.isa, filled(block, column, &mut [0.0; BLOCK]), counts);
                     });
                 }
             }
@@ -225,7 +225,7 @@ struct Writer<'a, 'o> {
     store: Store,
 }
 
-impl<'o> Writer<'_, 'o> {
+impl Writer<'_, '_> {
     /// Goes on to the piece that a row is in; the row's place there.
     fn find(&mut self, row: u128) -> Option<usize> {
         while self.piece.as_ref().is_none_or(|piece| row >= piece.first_row + piece.rows as u128) {
@@ -439,7 +439,6 @@ fn run_part(
     let mut deal = Deal { space, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
     let is_long = |rows: usize| rows >= LONG_LINE || rows.is_multiple_of(kernel::LINE_BYTES);
     let streams = space.result_bytes(columns).is_none_or(|bytes| bytes > CACHED_BYTES);
-    let store = Store { isa: runner.isa, streams: streams && plan.parts_of_line().all(is_long) };
     let inverts = columns.iter().filter(|column| column.is_rate()).count() > 1;
     let offsets: Vec<f64> = columns.iter().map(|&column| part.offset(column)).collect();
     let next = |chunk: &Chunk| Writer {
@@ -449,7 +448,7 @@ fn run_part(
         piece: None,
         inverts,
         inverse: [0.0; BLOCK],
-        store,
+        store: Store { isa: runner.isa, streams: streams && is_long(chunk.contexts.len() * chunk.queries.len()) },
     };
     runner.each_chunk(space, &plan, columns, progress, next)
 }

@@ -155,9 +155,9 @@ fn from_time_avx2(
     match inverse.filter(|_| checked) {
         Some(inverse) if is_scaled && scaled == 1.0 => {
             if streams {
-                stream::stream(isa, inverse, out)
+                stream::stream(isa, inverse, out);
             } else {
-                out.copy_from_slice(inverse)
+                out.copy_from_slice(inverse);
             }
         }
         Some(inverse) if is_scaled => {
