@@ -17,7 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("instructions.csv")
 PROGRAM = ROOT / "target" / "release" / "instructions"
-CASES = ("best", "top-100", "front", "columns", "categorical")
+CASES = (
+    *("best", "ideal", "top-100", "front", "categorical"),
+    *("columns", "bound", "batches", "counts", "histogram"),
+)
 SETS = ("baseline", "avx2")
 MARGIN = 1.15
 """Room for other compilers and C libraries."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import roofsim as rs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIMIT_S = 0.03
 Array = NDArray[np.float64]
@@ -56,10 +56,10 @@ class Case:
         steps = (self.ops(b, self.contexts[0]) for b in self.batches)
         return np.asarray([sum(o.count * o.time_s for o in ops if not is_attention(o)) for ops in steps])
 
-    def best(self) -> tuple[float, int]:
-        """Ask the sweep."""
+    def best(self, method: str = "scan") -> tuple[float, int]:
+        """Ask the sweep: `auto` is what the package does when it is not told how."""
         found = self.space.top_k(
-            1, by="tokens_per_s_per_gpu", where=["fits", f"time_s <= {LIMIT_S}"], num_threads=1, method="scan"
+            1, by="tokens_per_s_per_gpu", where=["fits", f"time_s <= {LIMIT_S}"], num_threads=1, method=method
         )
         return (found.values[0], found.indices[0]) if found.values else (-np.inf, -1)
 
@@ -187,6 +187,40 @@ def factored_best(case: Case, rows_s: Array, chunk: int = 1 << 13) -> tuple[floa
                 if (value, -row) > (best[0], -best[1]):
                     best = (float(value), row)
     return best
+
+
+def factored_times(case: Case, rows_s: Array, chunk: int = 1 << 13) -> Iterator[tuple[int, int, Array]]:
+    """Yield times of parts of lines: place of the batch, first context, and times that the next part overwrites."""
+    (evaluator, crowding_s), width = attention_of(case), len(case.contexts)
+    count = sum(o.count for o in case.ops(1, 2) if is_attention(o))
+    batches = np.asarray(case.batches, dtype=np.float64)
+    rest_s = (rows_s + count * crowding_s(batches)).tolist()
+    for first in range(0, width, chunk):
+        attention_s = evaluator(slice(first, min(first + chunk, width)))
+        for at, b in enumerate(batches.tolist()):
+            time_s = attention_s(b)
+            np.multiply(time_s, count, out=time_s)
+            np.add(time_s, rest_s[at], out=time_s)
+            yield at, first, time_s
+
+
+def factored_columns(case: Case, rows_s: Array, out: list[Array]) -> None:
+    """Time, tokens per second and device, and tokens per second and user of every row, into memory that is there."""
+    width, devices = len(case.contexts), case.deployment.num_devices
+    for at, first, time_s in factored_times(case, rows_s):
+        rows = slice(at * width + first, at * width + first + len(time_s))
+        out[0][rows] = time_s
+        np.divide(1.0, time_s, out=out[2][rows])
+        np.multiply(out[2][rows], case.batches[at] / devices, out=out[1][rows])
+
+
+def factored_histogram(case: Case, rows_s: Array, edges: Array) -> NDArray[np.int64]:
+    """Rows by time. Times rise along a line, so that edges are looked up in times and not times among edges."""
+    counts = np.zeros(len(edges) - 1, dtype=np.int64)
+    upper = np.nextafter(edges[-1], np.inf)
+    for _, _, time_s in factored_times(case, rows_s):
+        counts += np.diff(np.searchsorted(time_s, [*edges[:-1], upper]))
+    return counts
 
 
 Evaluator: TypeAlias = "Callable[[slice], Callable[[float], Array]]"

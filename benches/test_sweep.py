@@ -25,6 +25,7 @@ BATCHES, CONTEXTS = range(1, 1025), range(8, 131_073, 8)
 WHERE = ["fits", f"time_s <= {rivals.LIMIT_S}"]
 OBJECTIVES = ["tokens_per_s_per_gpu", "tokens_per_s_per_user"]
 THREADS = [1, 2]
+FULL_SCAN, BY_DEFAULT = "roofsim, full scan", "roofsim, as it answers by default (exact search)"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_store_bandwidth(benchmark, kind, threads):
 
 
 @pytest.mark.parametrize("calibration", ["calibrated", "ideal"])
-@pytest.mark.parametrize("rival", ["roofsim", "factored NumPy", "flat NumPy"])
+@pytest.mark.parametrize("rival", [FULL_SCAN, BY_DEFAULT, "factored NumPy", "flat NumPy"])
 def test_best_of_each_model(benchmark, rival, calibration):
     """One thread each, the same rows, the same answer; the flat rival takes a part of the rows."""
     if (rival, calibration) == ("flat NumPy", "calibrated"):
@@ -113,8 +114,10 @@ def test_best_of_each_model(benchmark, rival, calibration):
     rows = [case.rows_s() for case in cases]
 
     def work() -> list[tuple[float, int]]:
-        if rival == "roofsim":
+        if rival == FULL_SCAN:
             return [case.best() for case in cases]
+        if rival == BY_DEFAULT:
+            return [case.best("auto") for case in cases]
         if rival == "flat NumPy":
             return [rivals.flat_best(case) for case in cases]
         return [rivals.factored_best(case, table) for case, table in zip(cases, rows, strict=True)]
@@ -130,7 +133,78 @@ def test_best_of_each_model(benchmark, rival, calibration):
         found = case.space[row]
         step = case.deployment.decode(batch_size=found["batch_size"], context_tokens=found["context_tokens"])
         assert found["batch_size"] / step.time_s / case.deployment.num_devices == pytest.approx(expected[0], rel=1e-9)
-    measure(benchmark, work, configurations, 3 if rival != "roofsim" else 9)
+    measure(benchmark, work, configurations, 9 if rival in (FULL_SCAN, BY_DEFAULT) else 3)
+
+
+@pytest.mark.parametrize("calibration", ["calibrated", "ideal"])
+@pytest.mark.parametrize("rival", ["roofsim", "factored NumPy"])
+@pytest.mark.parametrize("job", ["three columns", "histogram of time"])
+def test_what_no_search_answers(benchmark, job, rival, calibration):
+    """Every row counts, so that every row must be evaluated. One thread each, memory in use, the same values."""
+    benchmark.group = f"{job}, {calibration}, one thread"
+    chosen = "ideal" if calibration == "ideal" else None
+    cases = [rivals.Case(m, DEVICE, TENSOR_PARALLEL, chosen, range(1, 257), range(8, 65_537, 8)) for m in MODELS]
+    rows = [case.rows_s() for case in cases]
+    columns, edges = ["time_s", *OBJECTIVES], np.linspace(0.0, 0.1, 101)
+    ours = [case.space.run(columns) for case in cases]
+    theirs = [[np.empty(len(case.space)) for _ in columns] for case in cases]
+
+    def work() -> list[np.ndarray]:
+        if job == "three columns" and rival == "roofsim":
+            found = [case.space.run(columns, out=out, num_threads=1) for case, out in zip(cases, ours, strict=True)]
+            return [table[name].data for table in found for name in columns]
+        if job == "three columns":
+            for case, table, out in zip(cases, rows, theirs, strict=True):
+                rivals.factored_columns(case, table, out)
+            return [array for out in theirs for array in out]
+        if rival == "roofsim":
+            return [case.space.histogram("time_s", edges, num_threads=1).counts for case in cases]
+        return [rivals.factored_histogram(case, table, edges) for case, table in zip(cases, rows, strict=True)]
+
+    try:
+        answers = work()
+    except rivals.UnknownLawError as unknown:
+        pytest.skip(f"{unknown}: the rival must learn them")
+    for at, case in enumerate(cases):
+        time_s = case.space.run(["time_s"])["time_s"].data
+        if job == "three columns":
+            np.testing.assert_allclose(answers[3 * at], time_s, rtol=1e-9)
+        else:
+            # A row at an edge may fall on either side of it.
+            assert np.abs(np.asarray(answers[at]) - np.histogram(time_s, edges)[0]).max() <= 2
+    measure(benchmark, work, sum(len(case.space) for case in cases), 5)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("by", ["bound", "fits"])
+def test_counts(benchmark, space, by, threads):
+    benchmark.group = f"rows by {by}"
+    counts = measure(benchmark, lambda: space.counts(by, num_threads=threads), len(space), 3)
+    assert sum(counts.values()) == len(space)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("reader", ["NumPy", "Arrow"])
+def test_record_batches(benchmark, reader, threads):
+    """Three columns batch by batch; memory of earlier batches is used again."""
+    benchmark.group = "three columns in record batches"
+    arrow = pytest.importorskip("pyarrow") if reader == "Arrow" else None
+    space = rs.SweepSpace(
+        MODELS,
+        DEVICE,
+        tensor_parallel_size=TENSOR_PARALLEL,
+        batch_size=range(1, 257),
+        context_tokens=range(8, 65_537, 8),
+    )
+    batches = space.record_batches(["time_s", *OBJECTIVES], num_threads=threads)
+
+    def work() -> int:
+        if arrow is None:
+            return sum(batch.num_rows for batch in batches)
+        return sum(batch.num_rows for batch in arrow.RecordBatchReader.from_stream(batches))
+
+    assert measure(benchmark, work, len(space), 3) == len(space)
+    benchmark.extra_info["bytes"] = len(space) * 25
 
 
 @pytest.mark.parametrize("contexts", [32, 128, 512])

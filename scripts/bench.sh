@@ -22,4 +22,4 @@ say "instructions"
 python benches/instructions.py | tee "$out/instructions.txt"
 
 say "the report"
-python benches/report.py "$out/package.json" target/criterion "$out/instructions.txt" "$out/search.md"
+python benches/report.py "$out/package.json" "$out/search.md" --core target/criterion --instructions "$out/instructions.txt"

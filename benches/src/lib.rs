@@ -4,14 +4,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use roofsim_core::calibration::CalibrationChoice;
+use roofsim_core::calibration::{Calibration, CalibrationChoice};
 use roofsim_core::capacity::{Capacity, CapacityMode};
 use roofsim_core::engine::Engine;
 use roofsim_core::error::{Error, Result};
 use roofsim_core::format::{KvFormat, WeightFormat};
 use roofsim_core::hardware::Accelerator;
 use roofsim_core::model::Model;
-use roofsim_core::sweep::{Axis, Column, Output, Pareto, Runner, Space, TopK, parse_filters};
+use roofsim_core::sweep::{
+    Axis, Batches, Column, GroupKey, Histogram, Output, Pareto, Runner, Scan, Space, TopK, parse_filters,
+};
 use roofsim_core::workload::{Batch, Request};
 
 fn read(path: &str) -> Result<String> {
@@ -134,4 +136,39 @@ impl Columns {
         let outputs = self.values.iter_mut().map(|x| Output::Float(x)).collect();
         space.run(runner, &columns, outputs, &mut self.null, &mut on).map(|_| ())
     }
+}
+
+/// What binds each row, as a column.
+pub fn bound(space: &Space, runner: Runner, codes: &mut Vec<u32>, null: &mut Vec<bool>) -> Result<()> {
+    let rows = space.checked_rows(&[], u128::MAX)?;
+    codes.resize(rows, 0);
+    null.resize(rows, false);
+    space.run(runner, &[Column::Bound], vec![Output::Code(codes)], null, &mut on).map(|_| ())
+}
+
+/// Rows by what binds them.
+pub fn counts(space: &Space, runner: Runner) -> Result<Vec<(GroupKey, u64)>> {
+    space.counts(&Scan { runner, filters: &[], rows: None }, &[Column::Bound], &mut on)
+}
+
+/// Rows by time, in a hundred bins.
+pub fn histogram(space: &Space, runner: Runner) -> Result<Histogram> {
+    let edges: Vec<f64> = (0..=100).map(|edge| f64::from(edge) * 0.0005).collect();
+    space.histogram(&Scan { runner, filters: &[], rows: None }, Column::TimeS, &edges, &mut on)
+}
+
+/// Three columns in batches: the number of rows.
+pub fn batches(space: &Arc<Space>, runner: Runner) -> Result<usize> {
+    let columns = vec![Column::TimeS, Column::TokensPerSPerGpu, Column::TokensPerSPerUser];
+    let mut batches = Batches::new(Arc::clone(space), runner, columns, Vec::new(), None, 1 << 18)?;
+    let mut rows = 0;
+    while let Some(batch) = batches.next(&mut on)? {
+        rows += batch.rows.len();
+    }
+    Ok(rows)
+}
+
+/// The same space under the bare roofline.
+pub fn ideal(space: Space) -> Space {
+    Space { calibration: vec![CalibrationChoice::Fixed(Arc::new(Calibration::ideal()))], ..space }
 }

@@ -473,7 +473,7 @@ def _search_best_per_group(
 
 _Request: TypeAlias = tuple[list[str], tuple[int, int] | None, int, _Progress | None]
 _Keyed: TypeAlias = tuple[list[tuple[Any, ...]], NDArray[np.uint64], _Ranked]
-_Arrays: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.bool_], list[NDArray[Any]]]
+_Arrays: TypeAlias = tuple[NDArray[np.uint64] | int, NDArray[np.bool_], list[NDArray[Any]]]
 _Cells: TypeAlias = list[tuple[int, int]]
 _Named: TypeAlias = tuple[str, NDArray[Any], list[str] | None, NDArray[np.bool_] | None, bool]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from roofsim import _core
-from roofsim.columns import ROW, Columns
+from roofsim.columns import ROW, Columns, row_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from roofsim.arguments import Request
@@ -25,15 +26,17 @@ def named_columns(
     names: Sequence[str],
     kinds: Sequence[tuple[str, str, bool]],
     codes: dict[str, list[str]],
-    found: tuple[NDArray[np.uint64], NDArray[np.bool_], list[NDArray[Any]]],
+    found: tuple[NDArray[np.uint64] | int, NDArray[np.bool_], list[NDArray[Any]]],
 ) -> Columns:
     """Put arrays of the core under their names, the row number among them where asked for."""
     rows, null, arrays = found
+    if isinstance(rows, int) and ROW in names:
+        rows = row_numbers(rows, len(null))
     columns: list[tuple[str, NDArray[Any], list[str] | None, bool]] = []
     place = iter(zip(arrays, kinds, strict=True))
     for name in names:
         if name == ROW:
-            columns.append((ROW, rows, None, False))
+            columns.append((ROW, np.asarray(rows), None, False))
         else:
             array, (known, kind, nullable) = next(place)
             columns.append((known, array, codes[known] if kind == "code" else None, nullable))

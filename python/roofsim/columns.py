@@ -12,11 +12,11 @@ from roofsim import _core
 from roofsim.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["ROW", "Columns"]
+__all__ = ["ROW", "Columns", "memory", "row_numbers"]
 
 ROW = "row"
 """The column that holds the number of a row, wherever columns are asked for by name."""
@@ -26,6 +26,34 @@ MAY_BE_UNKNOWN = frozenset({"usd_per_mtok", "energy_j"})
 
 ARROW_BATCH_ROWS = 1 << 20
 """Rows of one record batch of a stream; batches are slices of the same memory."""
+
+DTYPES: dict[str, type[np.generic]] = {"float": np.float64, "count": np.uint64, "flag": np.bool_, "code": np.uint32}
+"""What a kind of column is in NumPy."""
+
+LINE_BYTES = 64
+"""A cache line: the core stores whole ones, past the caches."""
+
+
+def memory(rows: int, kinds: Iterable[str]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
+    """Return fresh memory for columns of these kinds and for the null flags, from where a cache line begins.
+
+    NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
+    """
+
+    def array(dtype: type[np.generic]) -> NDArray[Any]:
+        size = rows * np.dtype(dtype).itemsize
+        raw = np.empty(size + LINE_BYTES, dtype=np.uint8)
+        start = -raw.ctypes.data % LINE_BYTES
+        return raw[start : start + size].view(dtype)
+
+    return [array(DTYPES[kind]) for kind in kinds], array(np.bool_)
+
+
+def row_numbers(first: int, rows: int) -> NDArray[np.uint64]:
+    """Return the numbers of neighbouring rows from a first one on."""
+    numbers = np.arange(rows, dtype=np.uint64)
+    numbers += np.uint64(first)
+    return numbers
 
 
 class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
@@ -51,7 +79,7 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
         self,
         columns: list[tuple[str, NDArray[Any], list[str] | None, bool]],
         null: NDArray[np.bool_],
-        rows: NDArray[np.uint64] | None = None,
+        rows: NDArray[np.uint64] | int = 0,
     ) -> None:
         self._null = null
         self._rows = rows
@@ -131,7 +159,9 @@ class Columns(Mapping[str, "np.ma.MaskedArray[Any, Any]"]):
     @property
     def rows(self) -> NDArray[np.uint64]:
         """The number in the space of each row of the result."""
-        return np.arange(self.num_rows, dtype=np.uint64) if self._rows is None else self._rows
+        if isinstance(self._rows, int):
+            self._rows = row_numbers(self._rows, self.num_rows)
+        return self._rows
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export as an Arrow stream without copying numbers; no other schema is offered."""

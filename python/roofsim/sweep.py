@@ -15,8 +15,8 @@ from roofsim.arguments import column as column_name
 from roofsim.arguments import columns as column_names
 from roofsim.arguments import distinct, integer, request
 from roofsim.batches import named_columns
-from roofsim.columns import ROW, Columns
-from roofsim.errors import CountOverflowError, SpecError
+from roofsim.columns import ROW, Columns, memory
+from roofsim.errors import CountOverflowError, RoofsimError, SpecError
 from roofsim.identity import calibration_source, describe, differences
 from roofsim.prices import choose_kind, device_prices
 from roofsim.reducing import ReducingSpace
@@ -35,8 +35,6 @@ __all__ = ["Columns", "Front", "SweepSpace", "TopK"]
 DEFAULT_COLUMNS = ("time_s", "bound", "tokens_per_s_per_gpu", "fits", "status")
 MAX_BYTES = 4 << 30
 """Largest result that `SweepSpace.run` returns without being asked for more."""
-
-_DTYPES = {"float": np.float64, "count": np.uint64, "flag": np.bool_, "code": np.uint32}
 
 _AXES: dict[str, Any] = {
     "models": None,
@@ -393,10 +391,8 @@ class SweepSpace(ReducingSpace):
             return named_columns(names, kinds, codes, _core._select(self._space, own, limit, asked))
         # The status alone costs nothing where only the numbers of the rows are asked for.
         count, _ = self._space.layout(own or ["status"] * len(names), limit)
-        # NumPy allocates: it asks the system for huge pages, which the first write to fresh memory needs to be fast.
         if out is None:
-            arrays: list[NDArray[Any]] = [np.empty(count, dtype=_DTYPES[kind]) for _, kind, _ in kinds]
-            null = np.empty(count, dtype=np.bool_)
+            arrays, null = memory(count, [kind for _, kind, _ in kinds])
         elif isinstance(out, Columns):
             arrays, null = out._memory(count, names)
         else:
@@ -405,10 +401,7 @@ class SweepSpace(ReducingSpace):
             self._space.run(own, arrays, null, asked[2], asked[3])
         else:
             null[:] = False
-        numbers = np.arange(count, dtype=np.uint64) if ROW in names else np.empty(0, dtype=np.uint64)
-        found = named_columns(names, kinds, codes, (numbers, null, arrays))
-        if ROW not in names:
-            found._rows = None
+        found = named_columns(names, kinds, codes, (0, null, arrays))
         return found if out is None else out._become(found)
 
     def top_k(

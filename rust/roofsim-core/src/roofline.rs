@@ -34,15 +34,12 @@ impl Bound {
     }
 
     /// The largest part. Memory wins ties: exactly at the ridge an operation counts as memory-bound.
+    #[inline(always)]
     pub fn of(compute_s: f64, memory_s: f64, network_s: f64, overhead_s: f64) -> Self {
-        let (mut bound, mut most) = (Self::Memory, memory_s);
-        for (candidate, time) in [(Self::Compute, compute_s), (Self::Network, network_s), (Self::Overhead, overhead_s)]
-        {
-            if time > most {
-                (bound, most) = (candidate, time);
-            }
-        }
-        bound
+        // Without a loop over candidates, which would not become selections in vector code.
+        let (bound, most) = if compute_s > memory_s { (Self::Compute, compute_s) } else { (Self::Memory, memory_s) };
+        let (bound, most) = if network_s > most { (Self::Network, network_s) } else { (bound, most) };
+        if overhead_s > most { Self::Overhead } else { bound }
     }
 }
 

@@ -4,8 +4,8 @@
 
 #![expect(unsafe_code, reason = "Arrow reads the memory of NumPy arrays that it keeps alive")]
 
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, Weak};
 
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::types::{Float64Type, Int32Type, UInt64Type};
@@ -13,12 +13,13 @@ use arrow_array::{
     ArrayRef, ArrowPrimitiveType, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, RecordBatchIterator,
     RecordBatchReader, StringArray,
 };
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, ScalarBuffer, ToByteSlice};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use pyo3::wrap_pyfunction;
+use roofsim_core::error::Error;
 use roofsim_core::sweep::{Batches, Column, ColumnKind, Selection, Values};
 
 use crate::arguments::shown;
@@ -78,6 +79,59 @@ fn nulls(len: usize, null: impl Fn(usize) -> bool) -> Option<NullBuffer> {
 
 // --- batches of a sweep ------------------------------------------------------------------------------------------
 
+/// Memory of batches that their readers are done with: the system takes longer to hand out fresh memory than the sweep
+/// takes to fill it.
+type Pool<T> = Arc<Mutex<Vec<Vec<T>>>>;
+
+/// Batches whose memory is kept for the next ones.
+const MAX_KEPT: usize = 4;
+
+/// Values of a batch, whose memory goes back to the pool for as long as that one lasts.
+struct Lent<T> {
+    values: Vec<T>,
+    home: Weak<Mutex<Vec<Vec<T>>>>,
+}
+
+impl<T: ArrowNativeType> AsRef<[u8]> for Lent<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.values.to_byte_slice()
+    }
+}
+
+impl<T> Drop for Lent<T> {
+    fn drop(&mut self) {
+        let Some(home) = self.home.upgrade() else { return };
+        if let Ok(mut kept) = home.lock()
+            && kept.len() < MAX_KEPT
+        {
+            kept.push(std::mem::take(&mut self.values));
+        }
+    }
+}
+
+/// So many values to write over.
+fn take<T: Copy + Default>(pool: &Pool<T>, rows: usize) -> Vec<T> {
+    let mut values = pool.lock().ok().and_then(|mut kept| kept.pop()).unwrap_or_default();
+    if values.len() < rows {
+        values = vec![T::default(); rows];
+    }
+    values.truncate(rows);
+    values
+}
+
+/// Values as a buffer that gives its memory back.
+fn lend<T: ArrowNativeType>(pool: &Pool<T>, values: Vec<T>) -> Buffer {
+    Buffer::from(bytes::Bytes::from_owner(Lent { values, home: Arc::downgrade(pool) }))
+}
+
+/// Memory for the columns of batches.
+#[derive(Default)]
+struct Memory {
+    floats: Pool<f64>,
+    counts: Pool<u64>,
+    codes: Pool<u32>,
+}
+
 /// Evaluates a batch each time the reader of the stream asks for one.
 ///
 /// It never takes the GIL: a reader may wait for it on another thread while holding the GIL.
@@ -86,6 +140,7 @@ pub(crate) struct BatchReader {
     wanted: Wanted,
     schema: SchemaRef,
     names: Vec<ArrayRef>,
+    memory: Memory,
 }
 
 impl BatchReader {
@@ -105,7 +160,32 @@ impl BatchReader {
         let schema = Arc::new(Schema::new(wanted.order.iter().map(field).collect::<Vec<_>>()));
         let names = |column: &Column| -> ArrayRef { Arc::new(StringArray::from(batches.space().names(*column))) };
         let names = wanted.columns.iter().map(names).collect();
-        Self { batches, wanted, schema, names }
+        Self { batches, wanted, schema, names, memory: Memory::default() }
+    }
+
+    /// The next rows where all of them pass, written over memory that an earlier batch had.
+    fn whole(&mut self, rows: Range<u128>) -> Result<Selection, Error> {
+        let num_rows = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
+        let memory = |column: &Column| match column.kind() {
+            ColumnKind::Float => Values::Float(take(&self.memory.floats, num_rows)),
+            ColumnKind::Count => Values::Count(take(&self.memory.counts, num_rows)),
+            ColumnKind::Flag => Values::Flag(vec![false; num_rows]),
+            ColumnKind::Code => Values::Code(take(&self.memory.codes, num_rows)),
+        };
+        let mut found = Selection {
+            rows: Vec::new(),
+            null: vec![false; num_rows],
+            columns: self.wanted.columns.iter().map(memory).collect(),
+        };
+        let outputs = found.columns.iter_mut().map(Values::output).collect();
+        self.batches.fill(outputs, &mut found.null, &mut |_, _| ControlFlow::Continue(()))?;
+        if self.wanted.order.contains(&None) {
+            // Row numbers of batches are below 2^64.
+            found.rows = take(&self.memory.counts, num_rows);
+            let first = u64::try_from(rows.start).unwrap_or(u64::MAX);
+            found.rows.iter_mut().zip(first..).for_each(|(row, number)| *row = number);
+        }
+        Ok(found)
     }
 
     fn batch(&self, found: Selection) -> Result<RecordBatch, ArrowError> {
@@ -117,17 +197,21 @@ impl BatchReader {
                 // NaN stands for null: where no engine would run the row, and for an unknown price.
                 Values::Float(x) => {
                     let nulls = nulls_of_floats(&x);
-                    primitive::<Float64Type>(Buffer::from_vec(x), nulls)?
+                    primitive::<Float64Type>(lend(&self.memory.floats, x), nulls)?
                 }
-                Values::Count(x) => primitive::<UInt64Type>(Buffer::from_vec(x), nulls_of_row)?,
+                Values::Count(x) => primitive::<UInt64Type>(lend(&self.memory.counts, x), nulls_of_row)?,
                 Values::Flag(x) => flags(&x, nulls_of_row)?,
-                Values::Code(x) => dictionary(Buffer::from_vec(x), nulls_of_row, names)?,
+                Values::Code(x) => dictionary(lend(&self.memory.codes, x), nulls_of_row, names)?,
             });
         }
-        let row = primitive::<UInt64Type>(Buffer::from_vec(found.rows), None)?;
-        let pick =
-            |place: &Option<usize>| place.and_then(|at| columns.get(at)).map_or_else(|| Arc::clone(&row), Arc::clone);
-        RecordBatch::try_new(Arc::clone(&self.schema), self.wanted.order.iter().map(pick).collect())
+        let pick = |place: &Option<usize>| place.and_then(|at| columns.get(at)).map(Arc::clone);
+        let row = if self.wanted.order.contains(&None) {
+            Some(primitive::<UInt64Type>(lend(&self.memory.counts, found.rows), None)?)
+        } else {
+            None
+        };
+        let columns = self.wanted.order.iter().filter_map(|place| pick(place).or_else(|| row.clone())).collect();
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 }
 
@@ -135,7 +219,12 @@ impl Iterator for BatchReader {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.batches.next(&mut |_, _| ControlFlow::Continue(())) {
+        let found = match self.batches.next_rows() {
+            Some(rows) if rows.is_empty() => return None,
+            Some(rows) => self.whole(rows).map(Some),
+            None => self.batches.next(&mut |_, _| ControlFlow::Continue(())),
+        };
+        match found {
             Ok(found) => found.map(|found| self.batch(found)),
             Err(error) => Some(Err(ArrowError::ExternalError(Box::new(error)))),
         }

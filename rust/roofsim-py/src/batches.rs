@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use numpy::{IntoPyArray, PyArray1};
+use numpy::IntoPyArray;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use pyo3::wrap_pyfunction;
@@ -11,7 +11,7 @@ use roofsim_core::sweep::{Batches, Column, Selection, Values};
 use crate::arrow::{self, BatchReader};
 use crate::error::{IntoPython, spec};
 use crate::reductions::Request;
-use crate::sweep::{PySpace, detached, parse_columns};
+use crate::sweep::{PySpace, detached, fill, kind_of, parse_columns};
 
 /// The name that stands for the row's number among columns.
 pub(crate) const ROW: &str = "row";
@@ -42,8 +42,8 @@ impl Wanted {
     }
 }
 
-/// Row numbers, null flags, and one array per column.
-type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<bool>>, Vec<Bound<'py, PyAny>>);
+/// Row numbers (of neighbouring rows the first alone), null flags, and one array per column.
+type Arrays<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
 
 fn arrays(py: Python<'_>, found: Selection) -> Arrays<'_> {
     let columns = found.columns.into_iter().map(|values| match values {
@@ -53,7 +53,7 @@ fn arrays(py: Python<'_>, found: Selection) -> Arrays<'_> {
         Values::Code(x) => x.into_pyarray(py).into_any(),
     });
     let columns = columns.collect();
-    (found.rows.into_pyarray(py), found.null.into_pyarray(py), columns)
+    (found.rows.into_pyarray(py).into_any(), found.null.into_pyarray(py).into_any(), columns)
 }
 
 /// The rows of a range that pass, refused where they take more than `max_bytes`.
@@ -92,6 +92,16 @@ impl PyBatches {
     /// The next batch; None at the end.
     fn next<'py>(&mut self, py: Python<'py>, progress: Option<Py<PyAny>>) -> PyResult<Option<Arrays<'py>>> {
         let inner = &mut self.inner;
+        if let Some(rows) = inner.next_rows() {
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let kinds: Vec<&str> = inner.columns().iter().map(|column| kind_of(*column)).collect();
+            let memory = py.import("roofsim.columns")?.getattr("memory")?.call1((rows.end - rows.start, kinds))?;
+            let (arrays, null): (Vec<Bound<'py, PyAny>>, Bound<'py, PyAny>) = memory.extract()?;
+            fill(&arrays, &null, |outputs, null| detached(py, progress, |tick| inner.fill(outputs, null, tick)))?;
+            return Ok(Some((rows.start.into_pyobject(py)?.into_any(), null, arrays)));
+        }
         let found = detached(py, progress, |tick| inner.next(tick))?;
         Ok(found.map(|found| arrays(py, found)))
     }

@@ -117,13 +117,29 @@ pub(crate) fn runner(num_threads: usize) -> PyResult<Runner> {
 type ColumnLayout = (String, &'static str, bool);
 
 fn layout_of(column: Column) -> ColumnLayout {
-    let kind = match column.kind() {
+    (column.name().to_owned(), kind_of(column), !column.is_always_known())
+}
+
+/// The kind of a column as Python names it.
+pub(crate) const fn kind_of(column: Column) -> &'static str {
+    match column.kind() {
         ColumnKind::Float => "float",
         ColumnKind::Count => "count",
         ColumnKind::Flag => "flag",
         ColumnKind::Code => "code",
-    };
-    (column.name().to_owned(), kind, !column.is_always_known())
+    }
+}
+
+/// Lends the memory of NumPy arrays to a sweep.
+pub(crate) fn fill<T>(
+    arrays: &[Bound<'_, PyAny>],
+    null: &Bound<'_, PyAny>,
+    work: impl FnOnce(Vec<Output<'_>>, &mut [bool]) -> PyResult<T>,
+) -> PyResult<T> {
+    let mut targets = arrays.iter().map(Target::new).collect::<PyResult<Vec<_>>>()?;
+    let mut null = writable(null.cast::<PyArray1<bool>>()?)?;
+    let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
+    work(outputs, null.as_slice_mut()?)
 }
 
 /// Sole access to an array, for as long as a sweep writes into it.
@@ -290,12 +306,11 @@ impl PySpace {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Vec<Vec<String>>> {
         let columns = parse_columns("columns", &columns)?;
-        let mut targets = arrays.iter().map(Target::new).collect::<PyResult<Vec<_>>>()?;
-        let mut null = writable(null.cast::<PyArray1<bool>>()?)?;
-        let outputs = targets.iter_mut().map(Target::output).collect::<PyResult<Vec<_>>>()?;
-        let null = null.as_slice_mut()?;
         let runner = runner(num_threads)?;
-        let meta = detached(py, progress, |tick| self.inner.run(runner, &columns, outputs, null, tick))?;
+        let work = |outputs: Vec<Output<'_>>, null: &mut [bool]| {
+            detached(py, progress, |tick| self.inner.run(runner, &columns, outputs, null, tick))
+        };
+        let meta = fill(&arrays, null, work)?;
         Ok(meta.into_iter().map(|column| column.names).collect())
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::column::Column;
 use super::combination::{tokens_per_s, usd_per_mtok};
-use super::kernel::{self, BLOCK, Isa, Mask};
+use super::kernel::{self, BLOCK, FromTime, Isa, Mask};
 use super::space::Space;
 use super::tables::{Combination, PairTable};
 use crate::capacity::Capacity;
 use crate::deployment::Deployment;
 use crate::parallel::Status;
-use crate::roofline::{Bound, OpCost};
+use crate::roofline::OpCost;
 
 /// Where a block's rows are and what they share.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,7 @@ pub(super) struct Block<'a> {
     time_s: OnceCell<&'a [f64]>,
     earliest: OnceCell<f64>,
     costs: OnceCell<Vec<OpCost>>,
+    bounds: OnceCell<Vec<u32>>,
 }
 
 impl<'a> std::ops::Deref for Block<'a> {
@@ -93,6 +94,7 @@ impl<'a> Block<'a> {
             time_s: OnceCell::new(),
             earliest: earliest.map_or_else(OnceCell::new, OnceCell::from),
             costs: OnceCell::new(),
+            bounds: OnceCell::new(),
         }
     }
 
@@ -138,7 +140,7 @@ impl<'a> Block<'a> {
     fn rate_numerator(&self, column: Column) -> Option<f64> {
         match column {
             Column::TokensPerS => Some(self.sequences()),
-            Column::TokensPerSPerGpu => Some(self.sequences() / self.combination.layout.num_devices() as f64),
+            Column::TokensPerSPerGpu => Some(self.sequences() / self.num_devices()),
             Column::TokensPerSPerUser => Some(1.0),
             _ => None,
         }
@@ -250,15 +252,19 @@ impl<'a> Block<'a> {
     }
 
     /// What the rows' time is made of, part by part: the sums that [`Self::costs`] has, without the rest of it.
-    fn parts(&self) -> Parts {
-        let mut parts = Parts::default();
-        let Some((deployment, _)) = self.runs() else { return parts };
-        let of_rows = self.rows_cost.iter().cycle().skip(self.first % self.rows_cost.len().max(1));
-        let Parts { compute_s, memory_s, network_s, overhead_s } = &mut parts;
-        let rows = compute_s.iter_mut().zip(memory_s).zip(network_s).zip(overhead_s).take(self.len);
-        for ((((compute_s, memory_s), network_s), overhead_s), cost) in rows.zip(of_rows) {
-            (*compute_s, *memory_s) = (cost.compute_s, cost.memory_s);
-            (*network_s, *overhead_s) = (cost.network_s, cost.overhead_s);
+    fn fill_parts(&self, parts: &mut Parts) {
+        let Some((deployment, _)) = self.runs() else { return };
+        if let [cost] = self.rows_cost {
+            for (part, value) in parts.each_mut().into_iter().zip(each_part(cost)) {
+                part.iter_mut().take(self.len).for_each(|x| *x = value);
+            }
+        } else {
+            let of_rows = self.rows_cost.iter().cycle().skip(self.first % self.rows_cost.len().max(1));
+            for (row, cost) in of_rows.take(self.len).enumerate() {
+                for (part, value) in parts.each_mut().into_iter().zip(each_part(cost)) {
+                    part.iter_mut().skip(row).take(1).for_each(|x| *x = value);
+                }
+            }
         }
         for (entry, loads) in deployment.step.attention.iter().zip(&self.table.loads) {
             let (compute, memory, overhead) = (
@@ -269,12 +275,16 @@ impl<'a> Block<'a> {
             let (batch, count, loads) = (self.batch_size as f64, entry.count as f64, (&**loads, self.first));
             kernel::add_parts(self.isa, &entry.op.law, count, batch, loads, [compute, memory, overhead]);
         }
-        parts
     }
 
     /// New tokens in flight per query token.
     const fn sequences(&self) -> f64 {
         self.place.combination.sequences(self.place.batch_size)
+    }
+
+    /// Devices of the deployment.
+    fn num_devices(&self) -> f64 {
+        self.combination.layout.num_devices() as f64
     }
 
     /// Sequences that must be resident on a rank.
@@ -296,13 +306,25 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Fills `out` with a column; counts, codes and flags as whole numbers, NaN where a result is null.
-    pub(super) fn fill(&self, column: Column, out: &mut [f64]) {
-        self.fill_given(column, None, out);
+    /// How a column follows from time in this block, where it does so in every row.
+    pub(super) fn of_times(&self, column: Column) -> Option<FromTime> {
+        if !self.has_results() || !self.all_valid() || self.rows_s.len() != 1 {
+            return None;
+        }
+        let queries = *self.table.query_tokens.get(self.first)?;
+        let over = |numerator: f64, divisor: f64| Some(FromTime::Over { numerator: numerator * queries, divisor });
+        match column {
+            Column::TimeS => Some(FromTime::Itself),
+            Column::UsdPerMtok => Some(FromTime::Times(self.usd_per_second()? / queries)),
+            Column::TokensPerS => over(self.sequences(), 1.0),
+            Column::TokensPerSPerGpu => over(self.sequences(), self.num_devices()),
+            Column::TokensPerSPerUser => over(1.0, 1.0),
+            _ => None,
+        }
     }
 
-    /// As [`Self::fill`], given `1 / time` of every row, from which rates follow without a division.
-    pub(super) fn fill_given(&self, column: Column, inverse: Option<&[f64]>, out: &mut [f64]) {
+    /// Fills `out` with a column; counts, codes and flags as whole numbers, NaN where a result is null.
+    pub(super) fn fill(&self, column: Column, out: &mut [f64]) {
         if let Some(value) = self.constant(column) {
             out.fill(value);
             return;
@@ -311,12 +333,16 @@ impl<'a> Block<'a> {
             out.fill(f64::NAN);
             return;
         }
+        if let Some(from_time) = self.of_times(column) {
+            kernel::from_time(self.isa, from_time, (self.time_s(), None), false, out);
+            return;
+        }
         match column {
             Column::ContextTokens => out.copy_from_slice(self.pairs(&self.table.context_tokens)),
             Column::QueryTokens => out.copy_from_slice(self.pairs(&self.table.query_tokens)),
             Column::Status => out.iter_mut().enumerate().for_each(|(j, x)| *x = f64::from(self.status(j) as u8)),
             _ => {
-                self.fill_result(column, inverse, out);
+                self.fill_result(column, out);
                 if !self.all_valid() {
                     let rows = out.iter_mut().enumerate();
                     rows.for_each(|(row, x)| *x = if self.is_valid(row) { *x } else { f64::NAN });
@@ -325,19 +351,16 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn fill_result(&self, column: Column, inverse: Option<&[f64]>, out: &mut [f64]) {
-        let time = self.time_s();
+    fn fill_result(&self, column: Column, out: &mut [f64]) {
         match column {
-            Column::TokensPerS => self.rate(self.sequences(), 1.0, inverse, out),
-            Column::TokensPerSPerUser => self.rate(1.0, 1.0, inverse, out),
-            Column::TokensPerSPerGpu => {
-                self.rate(self.sequences(), self.combination.layout.num_devices() as f64, inverse, out);
-            }
-            Column::TimeS => out.copy_from_slice(time),
+            Column::TokensPerS => self.rate(self.sequences(), 1.0, out),
+            Column::TokensPerSPerUser => self.rate(1.0, 1.0, out),
+            Column::TokensPerSPerGpu => self.rate(self.sequences(), self.num_devices(), out),
+            Column::TimeS => out.copy_from_slice(self.time_s()),
             Column::UsdPerMtok => match self.usd_per_second() {
                 None => out.fill(f64::NAN),
                 Some(usd) => {
-                    let rows = out.iter_mut().zip(time).zip(self.pairs(&self.table.query_tokens));
+                    let rows = out.iter_mut().zip(self.time_s()).zip(self.pairs(&self.table.query_tokens));
                     rows.for_each(|((x, &t), &q)| *x = usd_per_mtok(usd, q, t));
                 }
             },
@@ -347,14 +370,19 @@ impl<'a> Block<'a> {
                 rows.for_each(|(x, &most)| *x = if resident <= most { 1.0 } else { 0.0 });
             }
             Column::MaxSequences => out.copy_from_slice(self.max_sequences()),
-            Column::ComputeS => out.iter_mut().zip(self.parts().compute_s).for_each(|(x, s)| *x = s),
-            Column::MemoryS => out.iter_mut().zip(self.parts().memory_s).for_each(|(x, s)| *x = s),
-            Column::NetworkS => out.iter_mut().zip(self.parts().network_s).for_each(|(x, s)| *x = s),
-            Column::OverheadS => out.iter_mut().zip(self.parts().overhead_s).for_each(|(x, s)| *x = s),
+            Column::ComputeS | Column::MemoryS | Column::NetworkS | Column::OverheadS => {
+                let mut parts = Parts::ZERO;
+                self.fill_parts(&mut parts);
+                let part = match column {
+                    Column::ComputeS => &parts.compute_s,
+                    Column::MemoryS => &parts.memory_s,
+                    Column::NetworkS => &parts.network_s,
+                    _ => &parts.overhead_s,
+                };
+                out.iter_mut().zip(part).for_each(|(x, s)| *x = *s);
+            }
             Column::Bound => {
-                let Parts { compute_s, memory_s, network_s, overhead_s } = self.parts();
-                let rows = out.iter_mut().zip(compute_s).zip(memory_s).zip(network_s).zip(overhead_s);
-                rows.for_each(|((((x, c), m), n), o)| *x = f64::from(Bound::of(c, m, n, o) as u8));
+                out.iter_mut().zip(self.bounds()).for_each(|(x, code)| *x = f64::from(*code));
             }
             Column::EnergyJ => {
                 let joules = |cost| self.runs().and_then(|(d, _)| d.energy_j(cost)).unwrap_or(f64::NAN);
@@ -368,25 +396,46 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Fills `out` with `1 / time`.
-    pub(super) fn inverse(&self, out: &mut [f64]) {
-        kernel::divide(self.isa, 1.0, self.time_s(), 1.0, out);
+    /// `out = numerator x query tokens / time / devices`.
+    fn rate(&self, numerator: f64, devices: f64, out: &mut [f64]) {
+        let rows = out.iter_mut().zip(self.time_s()).zip(self.pairs(&self.table.query_tokens));
+        rows.for_each(|((x, &t), &q)| *x = tokens_per_s(numerator, q, t) / devices);
     }
 
-    /// `out = numerator x query tokens / time / devices`.
-    fn rate(&self, numerator: f64, devices: f64, inverse: Option<&[f64]>, out: &mut [f64]) {
-        let queries = self.pairs(&self.table.query_tokens);
-        if self.rows_s.len() == 1 {
-            let q = queries.first().copied().unwrap_or(1.0);
-            match inverse {
-                None => kernel::divide(self.isa, numerator * q, self.time_s(), devices, out),
-                Some(inverse) if numerator * q == 1.0 && devices == 1.0 => out.copy_from_slice(inverse),
-                Some(inverse) => kernel::quotient(self.isa, numerator * q, self.time_s(), inverse, devices, out),
+    /// Codes of what binds each row, made when first asked for; of rows without a result they mean nothing.
+    pub(super) fn bounds(&self) -> &[u32] {
+        self.bounds.get_or_init(|| {
+            let mut parts = Parts::ZERO;
+            self.fill_parts(&mut parts);
+            let Parts { compute_s, memory_s, network_s, overhead_s } = &parts;
+            let mut codes = vec![0; self.len];
+            kernel::bounds(self.isa, [compute_s, memory_s, network_s, overhead_s], &mut codes);
+            codes
+        })
+    }
+
+    /// The value of a column that is the same in every row of the block, if it was cheap to see that it is.
+    pub(super) fn same(&self, column: Column) -> Option<f64> {
+        match column {
+            Column::Fits => match self.fitting_first()? {
+                0 => Some(0.0),
+                all if all == self.len => Some(1.0),
+                _ => None,
+            },
+            Column::Bound if self.has_results() && self.all_valid() => {
+                let codes = self.bounds();
+                let first = codes.first().filter(|_| kernel::alike(self.isa, codes))?;
+                Some(f64::from(*first))
             }
-        } else {
-            let rows = out.iter_mut().zip(self.time_s()).zip(queries);
-            rows.for_each(|((x, &t), &q)| *x = tokens_per_s(numerator, q, t) / devices);
+            _ => self.constant(column),
         }
+    }
+
+    /// How many rows fit, where those are the first ones and every row has a result.
+    pub(super) fn fitting_first(&self) -> Option<usize> {
+        let resident = self.resident();
+        let known = self.table.fits_first && self.has_results() && self.all_valid();
+        known.then(|| self.max_sequences().partition_point(|&most| resident <= most))
     }
 }
 
@@ -399,11 +448,18 @@ struct Parts {
     overhead_s: [f64; BLOCK],
 }
 
-impl Default for Parts {
-    fn default() -> Self {
-        let zeros = [0.0; BLOCK];
-        Self { compute_s: zeros, memory_s: zeros, network_s: zeros, overhead_s: zeros }
+impl Parts {
+    const ZERO: Self =
+        Self { compute_s: [0.0; BLOCK], memory_s: [0.0; BLOCK], network_s: [0.0; BLOCK], overhead_s: [0.0; BLOCK] };
+
+    const fn each_mut(&mut self) -> [&mut [f64; BLOCK]; 4] {
+        [&mut self.compute_s, &mut self.memory_s, &mut self.network_s, &mut self.overhead_s]
     }
+}
+
+/// The parts of a cost in the order of [`Parts`].
+const fn each_part(cost: &OpCost) -> [f64; 4] {
+    [cost.compute_s, cost.memory_s, cost.network_s, cost.overhead_s]
 }
 
 /// A column that needs the whole cost.

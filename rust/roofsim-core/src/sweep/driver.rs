@@ -44,6 +44,11 @@ pub(super) trait Visitor: Send {
         false
     }
 
+    /// With [`Self::BY_LINE`]: how many rows the first block of a line shall have, whose first row is given.
+    fn lead(&mut self, _first_row: u128) -> usize {
+        BLOCK
+    }
+
     /// Sees one block.
     fn visit(&mut self, block: &Block<'_>);
 }
@@ -371,10 +376,10 @@ impl Work<'_> {
         let num_pairs = chunk.contexts.len() * queries;
         let large_first = visitor.prefers_large_batches();
         let mut time = [0.0; BLOCK];
-        let mut show = |first: usize, at: usize, earliest: Option<f64>| -> Result<()> {
+        let mut show = |visitor: &mut V, pairs: Range<usize>, at: usize, earliest: Option<f64>| -> Result<()> {
             self.tables.check_stop()?;
             let of_batch = at * queries..(at + 1) * queries;
-            let len = BLOCK.min(num_pairs - first);
+            let (first, len) = (pairs.start, pairs.len());
             let batch_size = self.space.batch_size.at(chunk.batches.start + at);
             let place = Place {
                 space: self.space,
@@ -397,7 +402,12 @@ impl Work<'_> {
         let num_batches = chunk.batches.len();
         if V::BY_LINE {
             for at in 0..num_batches {
-                (0..num_pairs).step_by(BLOCK).try_for_each(|first| show(first, at, None))?;
+                let lead = visitor.lead(first_row + at as u128 * pairs_of_line);
+                let mut pairs = 0..lead.clamp(1, BLOCK).min(num_pairs);
+                while !pairs.is_empty() {
+                    show(visitor, pairs.clone(), at, None)?;
+                    pairs = pairs.end..num_pairs.min(pairs.end + BLOCK);
+                }
             }
             return Ok(num_pairs as u128 * num_batches as u128);
         }
@@ -409,12 +419,14 @@ impl Work<'_> {
         };
         let mut earliest = [0.0; CHUNK_BATCHES];
         for first in (0..num_pairs).step_by(BLOCK) {
+            let pairs = first..num_pairs.min(first + BLOCK);
             if let Some(screen) = &screen {
-                screen.earliest(first..num_pairs.min(first + BLOCK), &mut earliest);
+                screen.earliest(pairs.clone(), &mut earliest);
             }
             for at in 0..num_batches {
                 let at = if large_first { num_batches - 1 - at } else { at };
-                show(first, at, earliest.get(at).copied().filter(|_| screen.is_some()))?;
+                let earliest = earliest.get(at).copied().filter(|_| screen.is_some());
+                show(visitor, pairs.clone(), at, earliest)?;
             }
         }
         Ok(num_pairs as u128 * chunk.batches.len() as u128)

@@ -5,7 +5,9 @@ use std::ops::Range;
 use super::block::Block;
 use super::column::{Column, ColumnKind, names};
 use super::driver::{Chunk, Plan, Progress, Runner, Visitor};
-use super::kernel::{self, BLOCK, Isa, LINE};
+use super::kernel::{self, BLOCK, Isa, Word};
+use super::part::{Part, rows_of};
+use super::reduce::Scan;
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::parallel::Status;
@@ -68,70 +70,127 @@ impl Output<'_> {
         }
     }
 
-    /// Writes a block's column at the rows `start..`; of floating-point numbers see [`Staged`].
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers below 2^53")]
-    fn write(&mut self, block: &Block<'_>, column: Column, start: usize) {
-        let range = start..start + block.len;
-        let mut values = [0.0; BLOCK];
-        let Some(values) = values.get_mut(..block.len) else { return };
-        block.fill(column, values);
-        // NaN becomes 0 in the casts below: a null row is masked anyway.
+    /// Bytes of a value.
+    const fn width(&self) -> usize {
+        match self {
+            Self::Float(_) | Self::Count(_) => 8,
+            Self::Code(_) => 4,
+            Self::Flag(_) => 1,
+        }
+    }
+
+    /// How many rows from this one on come before one where a cache line begins.
+    fn before_line(&self, row: usize) -> usize {
+        match self {
+            Self::Float(x) => x.get(row..).map_or(0, kernel::before_line),
+            Self::Count(x) => x.get(row..).map_or(0, kernel::before_line),
+            Self::Flag(x) => x.get(row..).map_or(0, kernel::before_line),
+            Self::Code(x) => x.get(row..).map_or(0, kernel::before_line),
+        }
+    }
+
+    /// Writes a block's column at the rows `start..`, its codes moved by `offset`: those that move are the same in a block.
+    fn write(
+        &mut self,
+        block: &Block<'_>,
+        column: Column,
+        offset: f64,
+        inverse: Option<&[f64]>,
+        store: Store,
+        start: usize,
+    ) {
+        let rows = start..start + block.len;
         match self {
             Self::Float(out) => {
-                if let Some(out) = out.get_mut(range) {
-                    out.copy_from_slice(values);
+                let Some(out) = out.get_mut(rows) else { return };
+                if let Some(value) = block.constant(column) {
+                    store.repeat(value, out);
+                } else if let Some(from_time) = block.of_times(column) {
+                    let time = (block.time_s(), inverse);
+                    kernel::from_time(store.isa, from_time, time, store.streams, out);
+                } else {
+                    store.each(out, |values| block.fill(column, values));
                 }
             }
             Self::Count(out) => {
-                let out = out.get_mut(range).into_iter().flatten();
-                out.zip(values).for_each(|(o, v)| *o = *v as u64);
+                let Some(out) = out.get_mut(rows) else { return };
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+                if let Some(value) = block.constant(column) {
+                    store.repeat(value as u64, out);
+                } else {
+                    store.each(out, |counts| {
+                        kernel::counts(store.isa, filled(block, column, &mut [0.0; BLOCK]), counts);
+                    });
+                }
             }
             Self::Flag(out) => {
-                let out = out.get_mut(range).into_iter().flatten();
-                out.zip(values).for_each(|(o, v)| *o = *v == 1.0);
+                let Some(out) = out.get_mut(rows) else { return };
+                if let (Column::Fits, Some(fitting)) = (column, block.fitting_first()) {
+                    let (fit, rest) = out.split_at_mut(fitting);
+                    store.repeat(true, fit);
+                    store.repeat(false, rest);
+                } else {
+                    let values = &mut [0.0; BLOCK];
+                    out.iter_mut().zip(filled(block, column, values)).for_each(|(out, x)| *out = *x == 1.0);
+                }
             }
             Self::Code(out) => {
-                let out = out.get_mut(range).into_iter().flatten();
-                out.zip(values).for_each(|(o, v)| *o = *v as u32);
+                let Some(out) = out.get_mut(rows) else { return };
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position among names")]
+                if let Some(value) = block.constant(column) {
+                    store.repeat((value + offset) as u32, out);
+                } else if column == Column::Bound && block.has_results() && block.all_valid() {
+                    store.copy(block.bounds(), out);
+                } else {
+                    store.each(out, |codes| kernel::codes(store.isa, filled(block, column, &mut [0.0; BLOCK]), codes));
+                }
             }
         }
     }
 }
 
-/// A floating-point column on its way past the caches: rows that do not fill a cache line wait for the next block, because
-/// a line written in two parts takes several times as long.
-#[derive(Debug, Clone)]
-struct Staged {
-    values: [f64; LINE + BLOCK],
-    /// Rows that wait.
-    held: usize,
+/// A block's column, NaN where it is null.
+fn filled<'v>(block: &Block<'_>, column: Column, values: &'v mut [f64; BLOCK]) -> &'v [f64] {
+    let Some(values) = values.get_mut(..block.len) else { return &[] };
+    block.fill(column, values);
+    values
+}
+
+/// How columns are stored.
+#[derive(Debug, Clone, Copy)]
+struct Store {
+    isa: Isa,
+    /// Past the caches.
+    streams: bool,
+}
+
+impl Store {
+    fn repeat<T: Word>(self, value: T, out: &mut [T]) {
+        if self.streams { kernel::repeat(self.isa, value, out) } else { out.fill(value) }
+    }
+
+    fn copy<T: Word>(self, values: &[T], out: &mut [T]) {
+        if self.streams { kernel::stream(self.isa, values, out) } else { out.copy_from_slice(values) }
+    }
+
+    /// Stores what `fill` fills.
+    fn each<T: Word + Default>(self, out: &mut [T], fill: impl FnOnce(&mut [T])) {
+        if !self.streams {
+            return fill(out);
+        }
+        let mut values = [T::default(); BLOCK];
+        let Some(values) = values.get_mut(..out.len()) else { return };
+        fill(values);
+        kernel::stream(self.isa, values, out);
+    }
 }
 
 /// Results up to this size are likely to be read from the caches.
 const CACHED_BYTES: u128 = 4 << 20;
 
-impl Staged {
-    const EMPTY: Self = Self { values: [0.0; LINE + BLOCK], held: 0 };
-
-    /// Takes a block's column; `start` is its place in `out`.
-    fn take(&mut self, block: &Block<'_>, column: Column, inverse: Option<&[f64]>, out: &mut [f64], start: usize) {
-        let staged = self.held + block.len;
-        let Some(out) = start.checked_sub(self.held).and_then(|first| out.get_mut(first..)) else { return };
-        let Some(values) = self.values.get_mut(self.held..staged) else { return };
-        block.fill_given(column, inverse, values);
-        let whole = if staged == out.len() {
-            staged
-        } else {
-            let head = out.as_ptr().align_offset(LINE * size_of::<f64>()).min(staged);
-            head + (staged - head) / LINE * LINE
-        };
-        if let (Some(values), Some(out)) = (self.values.get(..whole), out.get_mut(..whole)) {
-            kernel::stream(block.isa, values, out);
-        }
-        self.values.copy_within(whole..staged, 0);
-        self.held = staged - whole;
-    }
-}
+/// Parts of lines of fewer rows, unless they are whole cache lines, are not stored past the caches: too much of them is at
+/// their ends.
+const LONG_LINE: usize = 1024;
 
 /// Neighbouring rows of every column.
 #[derive(Debug)]
@@ -155,40 +214,40 @@ impl<'o> Piece<'o> {
 /// One chunk's part of every column: all of it in one piece, or one piece a line.
 struct Writer<'a, 'o> {
     columns: &'a [Column],
+    /// What to add to the codes of each column.
+    offsets: &'a [f64],
     pieces: std::vec::IntoIter<Piece<'o>>,
     piece: Option<Piece<'o>>,
-    /// One for each column; `None` where the whole result stays in the caches.
-    staged: Option<Vec<Staged>>,
     /// Whether several columns follow from `1 / time`.
     inverts: bool,
-    isa: Isa,
+    /// `1 / time` of a block.
+    inverse: [f64; BLOCK],
+    store: Store,
 }
 
-impl<'o> Writer<'_, 'o> {
-    /// The piece that a row is in, and its place there.
-    fn find(&mut self, row: u128) -> Option<(&mut Piece<'o>, usize)> {
+impl Writer<'_, '_> {
+    /// Goes on to the piece that a row is in; the row's place there.
+    fn find(&mut self, row: u128) -> Option<usize> {
         while self.piece.as_ref().is_none_or(|piece| row >= piece.first_row + piece.rows as u128) {
             self.finish_piece();
             self.piece = Some(self.pieces.next()?);
         }
-        let piece = self.piece.as_mut()?;
-        let start = usize::try_from(row - piece.first_row).ok()?;
-        Some((piece, start))
+        usize::try_from(row - self.piece.as_ref()?.first_row).ok()
     }
 
     fn finish_piece(&mut self) {
         if let Some(piece) = &mut self.piece {
-            piece.clear(self.isa);
+            piece.clear(self.store);
         }
     }
 }
 
 impl Piece<'_> {
     /// Notes whether rows from `start` on are null.
-    fn mark(&mut self, block: &Block<'_>, start: usize) {
+    fn mark(&mut self, block: &Block<'_>, store: Store, start: usize) {
         if block.all_valid() && block.has_results() {
             if self.known.end != start {
-                self.clear(block.isa);
+                self.clear(store);
                 self.known.start = start;
             }
             self.known.end = start + block.len;
@@ -204,11 +263,11 @@ impl Piece<'_> {
     }
 
     /// Writes that the rows noted as known are not null.
-    fn clear(&mut self, isa: Isa) {
+    fn clear(&mut self, store: Store) {
         if let Output::Flag(null) = &mut self.null
             && let Some(null) = null.get_mut(std::mem::take(&mut self.known))
         {
-            kernel::clear(isa, null);
+            store.repeat(false, null);
         }
     }
 }
@@ -223,24 +282,38 @@ impl Drop for Writer<'_, '_> {
 impl Visitor for Writer<'_, '_> {
     const BY_LINE: bool = true;
 
-    fn visit(&mut self, block: &Block<'_>) {
-        let mut inverse = [0.0; BLOCK];
-        let inverse = inverse.get_mut(..block.len).filter(|_| self.inverts && block.has_results());
-        let inverse = inverse.map(|inverse| {
-            block.inverse(inverse);
-            &*inverse
-        });
-        let (columns, mut staged) = (self.columns, self.staged.take());
-        if let Some((piece, start)) = self.find(block.first_row) {
-            for (at, (output, &column)) in piece.outputs.iter_mut().zip(columns).enumerate() {
-                match (output, staged.as_mut().and_then(|staged| staged.get_mut(at))) {
-                    (Output::Float(out), Some(staged)) => staged.take(block, column, inverse, out, start),
-                    (output, _) => output.write(block, column, start),
+    /// Ends the first block where a cache line of the widest columns begins, and of others with it where they agree.
+    fn lead(&mut self, first_row: u128) -> usize {
+        if !self.store.streams {
+            return BLOCK;
+        }
+        let start = self.find(first_row);
+        let (Some(start), Some(piece)) = (start, &self.piece) else { return BLOCK };
+        let (mut lead, mut lines) = (0, 1);
+        for width in [8, 4, 1] {
+            for output in piece.outputs.iter().filter(|output| output.width() == width) {
+                let before = output.before_line(start);
+                if before % lines == lead {
+                    (lead, lines) = (before, kernel::LINE_BYTES / width);
                 }
             }
-            piece.mark(block, start);
         }
-        self.staged = staged;
+        if lead == 0 { BLOCK } else { BLOCK - kernel::LINE_BYTES + lead }
+    }
+
+    fn visit(&mut self, block: &Block<'_>) {
+        let store = self.store;
+        let Some(start) = self.find(block.first_row) else { return };
+        let Some(piece) = &mut self.piece else { return };
+        let inverse = self.inverse.get_mut(..block.len).filter(|_| self.inverts && block.has_results());
+        let inverse = inverse.and_then(|inverse| {
+            let usable = kernel::invert(block.isa, block.time_s(), inverse);
+            usable.then_some(&*inverse)
+        });
+        for ((output, &column), &offset) in piece.outputs.iter_mut().zip(self.columns).zip(self.offsets) {
+            output.write(block, column, offset, inverse, store, start);
+        }
+        piece.mark(block, store, start);
     }
 }
 
@@ -319,28 +392,63 @@ impl Space {
         null: &mut [bool],
         progress: &mut Progress<'_>,
     ) -> Result<Vec<ColumnMeta>> {
-        let rows = self.checked_rows(columns, u128::MAX)?;
+        let rows = 0..self.checked_rows(columns, u128::MAX)? as u128;
+        self.run_rows(runner, rows, columns, outputs, null, progress)?;
+        Ok(columns.iter().map(|&column| ColumnMeta { column, names: names(self, column) }).collect())
+    }
+
+    /// As [`Self::run`], of a range of rows.
+    pub fn run_rows(
+        &self,
+        runner: Runner,
+        rows: Range<u128>,
+        columns: &[Column],
+        mut outputs: Vec<Output<'_>>,
+        null: &mut [bool],
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
+        let rows = rows_of(self, Some(rows))?;
+        let num_rows = rows.end - rows.start;
         let fitting = outputs.len() == columns.len()
-            && null.len() == rows
-            && outputs.iter().zip(columns).all(|(o, c)| o.len() == rows && o.kind() == c.kind());
+            && null.len() as u128 == num_rows
+            && outputs.iter().zip(columns).all(|(o, c)| o.len() as u128 == num_rows && o.kind() == c.kind());
         if !fitting {
             return Err(Error::spec("outputs", outputs.len(), "must hold one slice of every column's kind and length"));
         }
-        let plan = Plan::new(self)?;
-        let null = Output::Flag(null);
-        let mut deal = Deal { space: self, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
-        let streams = self.result_bytes(columns).is_none_or(|bytes| bytes > CACHED_BYTES);
-        let staged = || vec![Staged::EMPTY; columns.len()];
-        let inverts = columns.iter().filter(|column| column.is_rate()).count() > 1;
-        let next = |chunk: &Chunk| Writer {
-            columns,
-            pieces: deal.pieces(chunk).into_iter(),
-            piece: None,
-            staged: streams.then(staged),
-            inverts,
-            isa: runner.isa,
-        };
-        runner.each_chunk(self, &plan, columns, progress, next)?;
-        Ok(columns.iter().map(|&column| ColumnMeta { column, names: names(self, column) }).collect())
+        let mut null = Output::Flag(null);
+        let scan = Scan { runner, filters: &[], rows: None };
+        scan.each_part(self, rows, progress, |part, _, tick| {
+            let rows = usize::try_from(part.space.num_configurations().unwrap_or(0)).unwrap_or(0);
+            let part_outputs = outputs.iter_mut().map(|output| output.take(rows)).collect();
+            run_part(part, runner, columns, part_outputs, null.take(rows), tick)
+        })
     }
+}
+
+/// Evaluates a part.
+fn run_part(
+    part: &Part<'_>,
+    runner: Runner,
+    columns: &[Column],
+    outputs: Vec<Output<'_>>,
+    null: Output<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<()> {
+    let space: &Space = &part.space;
+    let plan = Plan::new(space)?;
+    let mut deal = Deal { space, plan, outputs, null, next_row: 0, combination: None, cut: Vec::new() };
+    let is_long = |rows: usize| rows >= LONG_LINE || rows.is_multiple_of(kernel::LINE_BYTES);
+    let streams = space.result_bytes(columns).is_none_or(|bytes| bytes > CACHED_BYTES);
+    let inverts = columns.iter().filter(|column| column.is_rate()).count() > 1;
+    let offsets: Vec<f64> = columns.iter().map(|&column| part.offset(column)).collect();
+    let next = |chunk: &Chunk| Writer {
+        columns,
+        offsets: &offsets,
+        pieces: deal.pieces(chunk).into_iter(),
+        piece: None,
+        inverts,
+        inverse: [0.0; BLOCK],
+        store: Store { isa: runner.isa, streams: streams && is_long(chunk.contexts.len() * chunk.queries.len()) },
+    };
+    runner.each_chunk(space, &plan, columns, progress, next)
 }

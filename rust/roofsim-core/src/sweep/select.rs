@@ -41,13 +41,13 @@ impl Values {
         }
     }
 
-    /// The place of some rows, to write into.
-    fn output(&mut self, rows: Range<usize>) -> Output<'_> {
+    /// To write into.
+    pub fn output(&mut self) -> Output<'_> {
         match self {
-            Self::Float(x) => Output::Float(x.get_mut(rows).unwrap_or_default()),
-            Self::Count(x) => Output::Count(x.get_mut(rows).unwrap_or_default()),
-            Self::Flag(x) => Output::Flag(x.get_mut(rows).unwrap_or_default()),
-            Self::Code(x) => Output::Code(x.get_mut(rows).unwrap_or_default()),
+            Self::Float(x) => Output::Float(x),
+            Self::Count(x) => Output::Count(x),
+            Self::Flag(x) => Output::Flag(x),
+            Self::Code(x) => Output::Code(x),
         }
     }
 
@@ -234,25 +234,8 @@ fn whole(
         null: vec![false; num_rows],
         columns: columns.iter().map(|&column| Values::zeros(column, num_rows)).collect(),
     };
-    let mut start = 0;
-    scan.each_part(space, rows, progress, |part, _, tick| {
-        let end = start + usize::try_from(part.space.num_configurations().unwrap_or(0)).unwrap_or(0);
-        let outputs = found.columns.iter_mut().map(|values| values.output(start..end)).collect();
-        let null = found.null.get_mut(start..end).unwrap_or_default();
-        part.space.run(scan.runner, columns, outputs, null, tick)?;
-        for (values, &column) in found.columns.iter_mut().zip(columns) {
-            // Codes of a part count from its first model.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position on an axis")]
-            let offset = part.offset(column) as u32;
-            if let (Output::Code(codes), 1..) = (values.output(start..end), offset) {
-                for code in codes {
-                    *code += offset;
-                }
-            }
-        }
-        start = end;
-        Ok(())
-    })?;
+    let outputs = found.columns.iter_mut().map(Values::output).collect();
+    space.run_rows(scan.runner, rows, columns, outputs, &mut found.null, progress)?;
     Ok(found)
 }
 
@@ -392,6 +375,25 @@ impl Batches {
     /// The row behind the last one that was looked at.
     pub const fn next_row(&self) -> u128 {
         self.rows.start
+    }
+
+    /// The rows of the next batch, where there is no filter to pass: all of them, for [`Self::fill`].
+    pub fn next_rows(&self) -> Option<Range<u128>> {
+        let end = self.rows.end.min(self.rows.start + u128::from(self.batch_rows));
+        self.filters.is_empty().then_some(self.rows.start..end)
+    }
+
+    /// Writes the rows that [`Self::next_rows`] named into memory that the caller provides, see [`Space::run_rows`], and
+    /// goes on behind them.
+    pub fn fill(&mut self, outputs: Vec<Output<'_>>, null: &mut [bool], progress: &mut Progress<'_>) -> Result<()> {
+        let Some(rows) = self.next_rows() else {
+            return Err(Error::spec("batches", "filtered", "how many rows pass is not known before"));
+        };
+        let (before, total) = (rows.start - self.first, self.rows.end - self.first);
+        let mut tick = |done: u128, _: u128| progress(before + done, total);
+        self.space.run_rows(self.runner, rows.clone(), &self.columns, outputs, null, &mut tick)?;
+        self.rows.start = rows.end;
+        Ok(())
     }
 
     /// The next batch that has rows; `None` at the end. Progress counts the rows of all batches.

@@ -91,6 +91,8 @@ pub(super) struct PairTable {
     pub(super) most_query_tokens: f64,
     /// Sequences that fit at each pair's context.
     pub(super) max_sequences: Vec<f64>,
+    /// Whether they never become more from a pair to the next: those at whose context something fits come first then.
+    pub(super) fits_first: bool,
     /// False where a pair asks for more new tokens than the context holds.
     pub(super) valid: Vec<bool>,
     /// Whether all pairs are valid.
@@ -106,7 +108,7 @@ impl PairTable {
         pairs: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
         loads: impl Fn(&AttentionOp) -> Result<Arc<LoadTable>>,
     ) -> Result<Self> {
-        let mut table = Self { all_valid: true, ..Self::default() };
+        let mut table = Self { all_valid: true, fits_first: true, ..Self::default() };
         for column in [&mut table.context_tokens, &mut table.query_tokens, &mut table.max_sequences] {
             column.reserve(pairs.len());
         }
@@ -116,7 +118,9 @@ impl PairTable {
         for (query, context) in pairs {
             if context != last {
                 last = context;
+                let before = fits;
                 fits = runs.map_or(0, |(_, capacity)| capacity.max_sequences(context)) as f64;
+                table.fits_first &= fits <= before || table.max_sequences.is_empty();
             }
             table.context_tokens.push(context as f64);
             table.query_tokens.push(query as f64);

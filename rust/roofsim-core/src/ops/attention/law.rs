@@ -471,14 +471,26 @@ impl KernelLaw {
     /// bit, of fewer parts of the load.
     #[inline(always)]
     pub fn packed_time_s(&self, load: &Load) -> f64 {
-        let pass = Kernel {
+        smaller(self.packed_pass_kernel(load).time_s(), self.split_time_s(load))
+    }
+
+    /// One pass by packed rows.
+    #[inline(always)]
+    fn packed_pass_kernel(&self, load: &Load) -> Kernel {
+        Kernel {
             compute_s: larger(load.split_s, load.stream_s),
             memory_s: self.memory_s(load),
             stream_s: larger(load.stream_s, self.heads_s(load)),
             overlap: self.overlap,
             overhead_s: self.crowding_s(load) + self.pass_t0_s,
-        };
-        smaller(pass.time_s(), self.split_kernel(load, load.split_s).time_s())
+        }
+    }
+
+    /// What [`Self::parts_s`] says with both kernels where all rows are packed, bit for bit, of fewer parts of the load.
+    #[inline(always)]
+    pub fn packed_parts_s(&self, load: &Load) -> [f64; 3] {
+        let kernel = self.packed_pass_kernel(load).or(self.split_kernel(load, load.split_s));
+        [kernel.compute_s, larger(kernel.memory_s, self.least_s(load)), kernel.overhead_s]
     }
 
     /// Time with the faster of both kernels.

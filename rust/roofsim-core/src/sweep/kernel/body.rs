@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 pub(super) use super::parts::add_parts;
-use crate::arithmetic::smaller;
+use crate::arithmetic::{larger, smaller};
 use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad};
+use crate::roofline::Bound;
 use crate::step::RowOp;
 
 /// Rows evaluated at once: their tables and results stay in the first-level cache.
@@ -225,7 +226,7 @@ pub(super) fn add_attention(
 
 /// The load of a request of packed rows, as far as its time depends on it.
 #[inline(always)]
-fn packed(moved_bytes: f64, split_s: f64, stream_s: f64, split_overhead_s: f64) -> Load {
+pub(super) fn packed(moved_bytes: f64, split_s: f64, stream_s: f64, split_overhead_s: f64) -> Load {
     Load { requests: 1.0, moved_bytes, split_s, stream_s, split_overhead_s, ..Load::default() }
 }
 
@@ -385,5 +386,61 @@ pub(super) fn row_times(op: &RowOp, rows: &[f64], out: &mut [f64]) {
 pub(super) fn accumulate(count: f64, x: &[f64], out: &mut [f64]) {
     for (out, x) in out.iter_mut().zip(x) {
         *out += count * x;
+    }
+}
+
+#[inline(always)]
+pub(super) fn rises(x: &[f64]) -> bool {
+    let mut falls = x.first().map_or(0, |first| u64::from(first.is_nan()));
+    for (before, x) in x.iter().zip(x.iter().skip(1)) {
+        falls |= if before <= x { 0 } else { Mask::MAX };
+    }
+    falls == 0
+}
+
+#[inline(always)]
+pub(super) fn alike(codes: &[u32]) -> bool {
+    let mut differ = 0;
+    if let Some(first) = codes.first() {
+        for code in codes {
+            differ |= code ^ first;
+        }
+    }
+    differ == 0
+}
+
+/// Adding it to a whole number below it leaves the number in the lower bits of the sum.
+const WHOLE: f64 = (1_u64 << 52) as f64;
+
+#[inline(always)]
+pub(super) fn counts(x: &[f64], out: &mut [u64]) {
+    let mut most = 0.0;
+    for (out, &x) in out.iter_mut().zip(x) {
+        // NaN is not larger.
+        let x = larger(x, 0.0);
+        most = larger(x, most);
+        *out = (x + WHOLE).to_bits() - WHOLE.to_bits();
+    }
+    if most >= WHOLE {
+        // The cast makes 0 of NaN, too.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
+        out.iter_mut().zip(x).for_each(|(out, &x)| *out = x as u64);
+    }
+}
+
+#[inline(always)]
+pub(super) fn codes(x: &[f64], out: &mut [u32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        #[expect(clippy::cast_possible_truncation, reason = "a position among names")]
+        let code = (larger(x, 0.0) + WHOLE).to_bits() as u32;
+        *out = code;
+    }
+}
+
+#[inline(always)]
+pub(super) fn bounds([compute, memory, network, overhead]: [&[f64]; 4], out: &mut [u32]) {
+    let rows = out.iter_mut().zip(compute).zip(memory).zip(network).zip(overhead);
+    for ((((out, &c), &m), &n), &o) in rows {
+        *out = u32::from(Bound::of(c, m, n, o) as u8);
     }
 }

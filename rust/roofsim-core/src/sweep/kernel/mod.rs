@@ -1,7 +1,7 @@
 //! The loops of the sweep, each compiled for several instruction sets from one body and chosen once at run time.
 //!
 //! Bodies are plain slice loops without fused multiply-add, so that every instruction set gives the same bits. Fused
-//! multiply-add serves in [`quotient`] alone, whose result is that of a division to the last bit. The only `unsafe` of
+//! multiply-add serves in [`from_time`] alone, whose result is that of a division to the last bit. The only `unsafe` of
 //! the crate is here: the call into a copy whose instructions were seen to exist, and stores past the caches.
 
 #![expect(
@@ -21,8 +21,8 @@ use crate::ops::attention::KernelLaw;
 use crate::step::RowOp;
 
 pub use body::{BLOCK, LoadTable, Mask, Test};
-pub(crate) use quotient::quotient;
-pub(crate) use stream::{LINE, clear, fence, stream};
+pub(crate) use quotient::{FromTime, from_time, invert};
+pub(crate) use stream::{LINE_BYTES, Word, before_line, fence, repeat, stream};
 
 /// An instruction set that the loops were compiled for and this machine has: others cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,6 +145,16 @@ dispatch! {
     fn earliest(time: &[f64]) -> f64;
     /// Least `sign x value` over the kept rows; infinity without any.
     fn least(value: &[f64], sign: f64, mask: &[Mask]) -> f64;
+    /// Whether no number is below the one before it, or is no number.
+    fn rises(x: &[f64]) -> bool;
+    /// Whether all codes are equal.
+    fn alike(codes: &[u32]) -> bool;
+    /// Counts as integers, 0 where there is none.
+    fn counts(x: &[f64], out: &mut [u64]);
+    /// Codes as integers, 0 where there is none.
+    fn codes(x: &[f64], out: &mut [u32]);
+    /// Codes of the largest of compute, memory, network and overhead time.
+    fn bounds(parts: [&[f64]; 4], out: &mut [u32]);
     /// Times of an operation for many row counts.
     fn row_times(op: &RowOp, rows: &[f64], out: &mut [f64]);
     /// `out += count x`.

@@ -1,6 +1,6 @@
 //! What a row's time is made of, where no more of its cost is asked for.
 
-use super::body::{LoadTable, part};
+use super::body::{LoadTable, packed, part};
 use crate::ops::attention::{KernelLaw, Kernels, Load, LongLoad};
 
 /// The body; see the dispatcher.
@@ -19,6 +19,9 @@ pub(super) fn add_parts(
         Kernels::Split => {
             law.kernels = Kernels::Split;
             return add(&law, count, batch, loads, compute, memory, overhead);
+        }
+        Kernels::PassAndSplit if !loads.0.has_tiles => {
+            return add_packed(&law, count, batch, loads, compute, memory, overhead);
         }
         Kernels::PassAndSplit => {
             law.kernels = Kernels::PassAndSplit;
@@ -71,6 +74,32 @@ fn add(
             split_overhead_s: split_overhead_s[j],
         };
         let [c, m, o] = law.parts_s(&load.times(batch));
+        compute[j] += count * c;
+        memory[j] += count * m;
+        overhead[j] += count * o;
+    }
+}
+
+#[inline(always)]
+fn add_packed(
+    law: &KernelLaw,
+    count: f64,
+    batch: f64,
+    (table, first): (&LoadTable, usize),
+    compute: &mut [f64],
+    memory: &mut [f64],
+    overhead: &mut [f64],
+) {
+    let n = compute.len();
+    let (memory, overhead) = (&mut memory[..n], &mut overhead[..n]);
+    let bytes = part(&table.bytes, first, n);
+    let moved_bytes = part(&table.moved_bytes, first, n);
+    let split_s = part(&table.split_s, first, n);
+    let stream_s = part(&table.stream_s, first, n);
+    let split_overhead_s = part(&table.split_overhead_s, first, n);
+    for j in 0..n {
+        let load = Load { bytes: bytes[j], ..packed(moved_bytes[j], split_s[j], stream_s[j], split_overhead_s[j]) };
+        let [c, m, o] = law.packed_parts_s(&load.times(batch));
         compute[j] += count * c;
         memory[j] += count * m;
         overhead[j] += count * o;

@@ -1,35 +1,69 @@
-//! Several divisions by the same numbers for the price of one, with the bits of each division.
+//! Columns that follow from the time of a row: multiples of it and numbers over it, stored where they go.
 //!
-//! With `y = 1/x` rounded to nearest and `q` one of the two floats around `a/x`, `q + y (a - q x)` is `a/x` rounded to
-//! nearest, where the residual is taken by a fused multiply-add, which is exact then (P. Markstein, "Computation of
-//! elementary functions on the IBM RISC System/6000 processor", 1990; Muller et al., Handbook of Floating-Point
-//! Arithmetic, section 4.7). The first guess `a y` may be two floats off; a first correction brings it to one of the two.
+//! Several divisions by the same numbers cost as much as one, with the bits of each division. With `y = 1/x` rounded to
+//! nearest and `q` one of the two floats around `a/x`, `q + y (a - q x)` is `a/x` rounded to nearest, where the residual is
+//! taken by a fused multiply-add, which is exact then (P. Markstein, "Computation of elementary functions on the IBM RISC
+//! System/6000 processor", 1990; Muller et al., Handbook of Floating-Point Arithmetic, section 4.7). The first guess `a y`
+//! may be two floats off; a first correction brings it to one of the two.
 
 use super::{Isa, divide};
-
-/// Beyond these, residuals could leave the range of normal numbers.
 #[cfg(target_arch = "x86_64")]
-const LEAST: f64 = 1.0 / MOST;
-/// 2^400.
-#[cfg(target_arch = "x86_64")]
-const MOST: f64 = f64::from_bits((1023 + 400) << 52);
+use super::{Set, stream};
 
-/// `out = numerator / x / divisor`, given `inverse = 1 / x`: the bits of the two divisions.
-pub(crate) fn quotient(isa: Isa, numerator: f64, x: &[f64], inverse: &[f64], divisor: f64, out: &mut [f64]) {
+/// Beyond 2^-256 to 2^256 residuals could leave the range of normal numbers, and scaling by a power of two could round.
+#[cfg(target_arch = "x86_64")]
+const LEAST_BITS: u64 = (1023 - 256) << 52;
+/// What the bits of a number in the range have less than this many bits above the least: 2^9 exponents.
+#[cfg(target_arch = "x86_64")]
+const RANGE_BITS: u32 = 52 + 9;
+
+/// How a column follows from time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum FromTime {
+    /// It is the time.
+    Itself,
+    /// `factor x time`.
+    Times(f64),
+    /// `numerator / time / divisor`.
+    Over {
+        /// What is divided.
+        numerator: f64,
+        /// What divides the quotient.
+        divisor: f64,
+    },
+}
+
+/// `out = 1 / time`; whether it may serve [`from_time`].
+pub(crate) fn invert(isa: Isa, time: &[f64], out: &mut [f64]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    {
-        let within = |a: f64| (LEAST..=MOST).contains(&a);
-        // SAFETY: only `Isa::available` makes sets other than the baseline, having seen AVX2 and FMA.
-        if isa.0 != super::Set::Baseline
-            && within(numerator)
-            && within(divisor)
-            && unsafe { corrected(numerator, x, inverse, divisor, out) }
-        {
-            return;
-        }
+    if isa.0 != Set::Baseline {
+        // SAFETY: only `Isa::available` makes sets other than the baseline, having seen AVX2.
+        return unsafe { invert_avx2(time, out) };
     }
-    let _ = inverse;
-    divide(isa, numerator, x, divisor, out);
+    let _ = (isa, time, out);
+    false
+}
+
+/// Stores a column, past the caches if `streams` says so. `inverse` is that of every time, from which quotients follow
+/// without a division.
+pub(crate) fn from_time(
+    isa: Isa,
+    column: FromTime,
+    (time, inverse): (&[f64], Option<&[f64]>),
+    streams: bool,
+    out: &mut [f64],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.0 != Set::Baseline {
+        // SAFETY: only `Isa::available` makes sets other than the baseline, having seen AVX2 and FMA.
+        return unsafe { from_time_avx2(isa, column, (time, inverse), streams, out) };
+    }
+    let _ = (inverse, streams);
+    match column {
+        FromTime::Itself => out.copy_from_slice(time),
+        FromTime::Times(factor) => out.iter_mut().zip(time).for_each(|(x, t)| *x = factor * t),
+        FromTime::Over { numerator, divisor } => divide(isa, numerator, time, divisor, out),
+    }
 }
 
 /// The quotient `a / x` from `y = 1 / x`.
@@ -41,39 +75,114 @@ fn by_inverse(a: f64, x: f64, y: f64) -> f64 {
     (-near).mul_add(x, a).mul_add(y, near)
 }
 
-/// 1 where a number is not from `LEAST` to `MOST`: the bits of positive floats sort as they do.
+/// Bits above [`RANGE_BITS`] where a number is not in the range: the bits of positive floats sort as they do.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-const fn outside_of_range(x: f64) -> u64 {
-    (x.to_bits().wrapping_sub(LEAST.to_bits()) > MOST.to_bits() - LEAST.to_bits()) as u64
+const fn above_least(x: f64) -> u64 {
+    x.to_bits().wrapping_sub(LEAST_BITS)
 }
 
-/// Whether every `x` was in the range in which the result holds.
+#[cfg(target_arch = "x86_64")]
+const fn within(a: f64) -> bool {
+    above_least(a) >> RANGE_BITS == 0
+}
+
+/// Numbers of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 8;
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn invert_avx2(time: &[f64], out: &mut [f64]) -> bool {
+    let mut above = 0;
+    for (out, &x) in out.iter_mut().zip(time) {
+        *out = 1.0 / x;
+        above |= above_least(x);
+    }
+    above >> RANGE_BITS == 0
+}
+
+/// Stores the value of an expression of a time and its inverse for each row, whole lines of it past the caches. Not a
+/// function of a closure: that would not be compiled for the instruction set of its caller.
+#[cfg(target_arch = "x86_64")]
+macro_rules! store_each {
+    ($rows:expr, $streams:expr, $out:ident, ($t:ident, $y:ident) => $value:expr) => {{
+        let (time, inverse): (&[f64], &[f64]) = $rows;
+        let n = $out.len();
+        let before = if $streams { stream::before_line($out) } else { n };
+        let (time_before, time) = time[..n].split_at(before);
+        let (inverse_before, inverse) = inverse[..n].split_at(before);
+        let (out_before, out) = $out.split_at_mut(before);
+        for ((out, &$t), &$y) in out_before.iter_mut().zip(time_before).zip(inverse_before) {
+            *out = $value;
+        }
+        let (lines, rest) = out.as_chunks_mut::<LINE>();
+        let ((times, time_rest), (inverses, inverse_rest)) = (time.as_chunks::<LINE>(), inverse.as_chunks::<LINE>());
+        for ((line, time), inverse) in lines.iter_mut().zip(times).zip(inverses) {
+            let mut values = [0.0; LINE];
+            for j in 0..LINE {
+                let ($t, $y) = (time[j], inverse[j]);
+                values[j] = $value;
+            }
+            // SAFETY: lines are counted from the first that is aligned.
+            unsafe { stream::store_line(&values, line) };
+        }
+        for ((out, &$t), &$y) in rest.iter_mut().zip(time_rest).zip(inverse_rest) {
+            *out = $value;
+        }
+    }};
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn corrected(numerator: f64, x: &[f64], inverse: &[f64], divisor: f64, out: &mut [f64]) -> bool {
-    let mut outside = 0;
-    let of_divisor = 1.0 / divisor;
-    let rows = out.iter_mut().zip(x).zip(inverse);
-    // Dividing by a power of two is exact, and so is multiplying by its inverse.
-    if divisor.to_bits().trailing_zeros() >= 52 {
-        for ((out, &x), &y) in rows {
-            *out = by_inverse(numerator, x, y) * of_divisor;
-            outside |= outside_of_range(x);
+fn from_time_avx2(
+    isa: Isa,
+    column: FromTime,
+    (time, inverse): (&[f64], Option<&[f64]>),
+    streams: bool,
+    out: &mut [f64],
+) {
+    let (numerator, divisor) = match column {
+        FromTime::Itself if streams => return stream::stream(isa, time, out),
+        FromTime::Itself => return out.copy_from_slice(time),
+        FromTime::Times(factor) => return store_each!((time, time), streams, out, (t, _t) => factor * t),
+        FromTime::Over { numerator, divisor } => (numerator, divisor),
+    };
+    let checked = within(numerator) && within(divisor);
+    // Dividing by a power of two is exact, and may come first.
+    let scaled = numerator / divisor;
+    let is_scaled = checked && divisor.to_bits().trailing_zeros() >= 52 && within(scaled);
+    match inverse.filter(|_| checked) {
+        Some(inverse) if is_scaled && scaled == 1.0 => {
+            if streams {
+                stream::stream(isa, inverse, out);
+            } else {
+                out.copy_from_slice(inverse);
+            }
         }
-    } else {
-        for ((out, &x), &y) in rows {
-            *out = by_inverse(by_inverse(numerator, x, y), divisor, of_divisor);
-            outside |= outside_of_range(x);
+        Some(inverse) if is_scaled => {
+            store_each!((time, inverse), streams, out, (t, y) => by_inverse(scaled, t, y));
         }
+        Some(inverse) => {
+            let of_divisor = 1.0 / divisor;
+            store_each!((time, inverse), streams, out, (t, y) => {
+                by_inverse(by_inverse(numerator, t, y), divisor, of_divisor)
+            });
+        }
+        None if divisor == 1.0 => store_each!((time, time), streams, out, (t, _t) => numerator / t),
+        // So is multiplying by its inverse.
+        None if is_scaled => {
+            let of_divisor = 1.0 / divisor;
+            store_each!((time, time), streams, out, (t, _t) => numerator / t * of_divisor);
+        }
+        None => store_each!((time, time), streams, out, (t, _t) => numerator / t / divisor),
     }
-    outside == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Isa, divide};
-    use super::quotient;
+    use super::{FromTime, from_time, invert};
 
     /// A linear congruential generator: any bits will do.
     fn next(state: &mut u64) -> f64 {
@@ -96,14 +205,34 @@ mod tests {
             if round % 100 == 0 {
                 x[6] = [0.0, f64::INFINITY, f64::MIN_POSITIVE, f64::MAX][round / 100 % 4];
             }
+            let numerator = if round % 7 == 0 { divisor } else { numerator };
             let mut wanted = vec![0.0; x.len()];
             divide(Isa::BASELINE, numerator, &x, divisor, &mut wanted);
+            let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             for isa in Isa::available() {
-                let (mut inverse, mut found) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-                divide(isa, 1.0, &x, 1.0, &mut inverse);
-                quotient(isa, numerator, &x, &inverse, divisor, &mut found);
-                let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(&found), bits(&wanted), "{} / {x:?} / {divisor} on {}", numerator, isa.name());
+                let mut inverse = vec![0.0; x.len()];
+                let inverse = invert(isa, &x, &mut inverse).then_some(&*inverse);
+                assert!(inverse.is_none() || round % 100 != 0, "outside of the range");
+                for (inverse, streams) in [(inverse, false), (inverse, true), (None, true)] {
+                    let mut found = vec![0.0; x.len()];
+                    let column = FromTime::Over { numerator, divisor };
+                    from_time(isa, column, (&x, inverse), streams, &mut found);
+                    assert_eq!(bits(&found), bits(&wanted), "{numerator} / {x:?} / {divisor} on {}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn multiples_are_products() {
+        let x: Vec<f64> = (1..100).map(f64::from).collect();
+        for isa in Isa::available() {
+            for streams in [false, true] {
+                let mut out = vec![0.0; x.len()];
+                from_time(isa, FromTime::Itself, (&x, None), streams, &mut out);
+                assert_eq!(out, x);
+                from_time(isa, FromTime::Times(0.1), (&x, None), streams, &mut out);
+                assert!(out.iter().zip(&x).all(|(out, x)| *out == 0.1 * x));
             }
         }
     }

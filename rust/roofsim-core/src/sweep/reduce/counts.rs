@@ -23,7 +23,8 @@ impl Reduction for Counts<'_> {
     }
 
     fn see(&mut self, part: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
-        let mask = self.kept.rows(block, filters);
+        // Without a filter every row counts.
+        let mask = if filters.is_empty() { &[] } else { self.kept.rows(block, filters) };
         let mut each = [0; BLOCK];
         let counts = &mut self.counts;
         let mut add = |group: usize, rows: u64| {
@@ -32,9 +33,13 @@ impl Reduction for Counts<'_> {
             }
         };
         match self.keys.places(part, block, &mut each) {
+            Places::One(group) if filters.is_empty() => add(group, block.len as u64),
             Places::One(group) => add(group, mask.iter().map(|m| m & 1).sum()),
+            // Neighbours are alike: one addition for as many as are in the same group.
+            Places::Each(groups) if filters.is_empty() => {
+                groups.chunk_by(|a, b| a == b).for_each(|run| add(run.first().copied().unwrap_or(0), run.len() as u64));
+            }
             Places::Each(groups) => {
-                // Neighbours are alike: one addition for as many as are in the same group.
                 let (mut group, mut rows) = (0, 0);
                 for (&of_row, m) in groups.iter().zip(mask) {
                     if of_row != group {

@@ -6,7 +6,7 @@ use super::super::driver::Progress;
 use super::super::filter::Filter;
 use super::super::part::Part;
 use super::super::space::Space;
-use super::{Kept, Reduction, Scan, extent};
+use super::{Kept, Reduction, Scan};
 use crate::error::{Error, Result};
 
 /// Rows per bin. A bin holds its lower edge and not its upper one, the last bin holds both.
@@ -80,7 +80,7 @@ impl Bin {
         Self { slot, low: if slot == 0 { f64::NEG_INFINITY } else { bound(slot - 1) }, high: bound(slot) }
     }
 
-    fn holds(&self, x: f64) -> bool {
+    const fn holds(&self, x: f64) -> bool {
         x >= self.low && x < self.high
     }
 }
@@ -91,24 +91,21 @@ impl Reduction for Bins<'_> {
     }
 
     fn see(&mut self, _: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
-        let (values, null) = self.kept.values(block, self.column, filters);
-        self.found.null += null;
+        let values = self.kept.values(block, self.column, filters);
+        self.found.null += values.null;
         // Neighbours are alike: often one bin has all, else the next value is in the bin of the last or near it.
-        let (least, most) = extent(values);
-        let mut bin = Bin::of(self.bounds, least, 0);
+        let (least, most) = values.extent();
+        let bin = Bin::of(self.bounds, least, 0);
         if bin.holds(most) {
-            self.found.add(bin.slot, values.len() as u64);
+            self.found.add(bin.slot, values.rows.len() as u64);
             return;
         }
-        let mut rows = 0;
-        for &x in values {
-            if !bin.holds(x) {
-                self.found.add(bin.slot, std::mem::take(&mut rows));
-                bin = Bin::of(self.bounds, x, bin.slot);
-            }
-            rows += 1;
-        }
-        self.found.add(bin.slot, rows);
+        let (bounds, found) = (self.bounds, &mut self.found);
+        values.each_cell(
+            |x, last: Option<&Bin>| Bin::of(bounds, x, last.map_or(bin.slot, |last| last.slot)),
+            Bin::holds,
+            |bin, rows| found.add(bin.slot, rows),
+        );
     }
 
     fn join(&mut self, other: Self, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {

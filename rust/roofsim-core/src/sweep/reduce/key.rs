@@ -229,7 +229,7 @@ impl Keys {
         block: &Block<'_>,
         each: &'s mut [usize; BLOCK],
     ) -> Places<'s> {
-        let constant = |column: Column| block.constant(column).map(|value| value + offset(column));
+        let constant = |column: Column| block.same(column).map(|value| value + offset(column));
         let mut one = 0;
         let mut varies = false;
         for (&column, domain) in self.columns.iter().zip(&self.domains) {

@@ -17,7 +17,7 @@ use super::block::Block;
 use super::column::Column;
 use super::driver::{Progress, Runner, Visitor, looks};
 use super::filter::{Filter, keep_known};
-use super::kernel::{BLOCK, Mask};
+use super::kernel::{self, BLOCK, Mask};
 use super::part::{Part, parts, rows_of};
 use super::space::Space;
 use crate::error::Result;
@@ -73,15 +73,28 @@ impl Kept {
         mask
     }
 
-    /// Values of a column in the rows that pass, in order, and how many rows pass without one.
-    pub(super) fn values(&mut self, block: &Block<'_>, column: Column, filters: &[Filter]) -> (&[f64], u64) {
+    /// Values of a column in the rows that pass, and how many rows pass without one.
+    pub(super) fn values(&mut self, block: &Block<'_>, column: Column, filters: &[Filter]) -> Values<'_> {
+        let none = Values { rows: &[], rise: true, null: 0 };
         let (mask, values) = (self.mask.get_mut(..block.len), self.values.get_mut(..block.len));
-        let (Some(mask), Some(values)) = (mask, values) else { return (&[], 0) };
-        keep_known(block, filters, mask);
-        if mask.iter().all(|&m| m == 0) {
-            return (&[], 0);
+        let (Some(mask), Some(values)) = (mask, values) else { return none };
+        if filters.is_empty() {
+            // Along a line of rising contexts times rise and rates fall.
+            fill_known(block, column, values);
+            if values.first() > values.last() {
+                values.reverse();
+            }
+            if kernel::rises(block.isa, values) {
+                return Values { rows: values, rise: true, null: 0 };
+            }
+            mask.fill(Mask::MAX);
+        } else {
+            keep_known(block, filters, mask);
+            if mask.iter().all(|&m| m == 0) {
+                return none;
+            }
+            fill_known(block, column, values);
         }
-        fill_known(block, column, values);
         let (mut kept, mut null) = (0, 0);
         // No branch on what is kept: it may alternate.
         for row in 0..mask.len() {
@@ -91,8 +104,62 @@ impl Kept {
             kept += usize::from(known == 1);
             null += passes - known;
         }
-        (values.get(..kept).unwrap_or(&[]), null)
+        Values { rows: values.get(..kept).unwrap_or(&[]), rise: false, null }
     }
+}
+
+/// Values of the rows of a block that pass.
+pub(super) struct Values<'a> {
+    /// Those that have one, in any order.
+    pub(super) rows: &'a [f64],
+    /// Whether they are known to rise.
+    pub(super) rise: bool,
+    /// Rows that have none.
+    pub(super) null: u64,
+}
+
+impl Values<'_> {
+    /// Least and greatest value; infinities the wrong way round without any.
+    fn extent(&self) -> (f64, f64) {
+        match self.rows {
+            [least, .., most] if self.rise => (*least, *most),
+            rows => extent(rows),
+        }
+    }
+
+    /// Calls `add` with the cell of values and how many of them: `cell` of a value, starting from the cell before it,
+    /// and `holds` whether a value is in a cell. Equal cells may come again.
+    fn each_cell<C>(
+        &self,
+        mut cell: impl FnMut(f64, Option<&C>) -> C,
+        holds: impl Fn(&C, f64) -> bool,
+        mut add: impl FnMut(&C, u64),
+    ) {
+        let mut last = None;
+        let mut rest = self.rows;
+        while let [first, others @ ..] = rest {
+            let found = cell(*first, last.as_ref());
+            let more = if self.rise {
+                leading(others, |x| holds(&found, x))
+            } else {
+                // Neighbours are alike.
+                others.iter().position(|&x| !holds(&found, x)).unwrap_or(others.len())
+            };
+            add(&found, 1 + more as u64);
+            rest = others.get(more..).unwrap_or(&[]);
+            last = Some(found);
+        }
+    }
+}
+
+/// How many values in front pass a test that none passes behind one that fails.
+fn leading(values: &[f64], test: impl Fn(f64) -> bool) -> usize {
+    let mut end = 1;
+    while values.get(end - 1).is_some_and(|&x| test(x)) {
+        end *= 2;
+    }
+    let start = end / 2;
+    start + values.get(start..values.len().min(end)).map_or(0, |part| part.partition_point(|&x| test(x)))
 }
 
 /// Fills `values` with a column, NaN where a row has no result: also where the column is the same in all other rows.

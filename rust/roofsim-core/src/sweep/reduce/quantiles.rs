@@ -15,7 +15,7 @@ use super::super::filter::Filter;
 use super::super::part::{Part, rows_of};
 use super::super::space::Space;
 use super::histogram::check_numeric;
-use super::{Kept, Reduction, Scan, extent};
+use super::{Kept, Reduction, Scan};
 use crate::error::{Error, Result};
 
 /// Largest relative error of a [`Sketch`]'s quantile, for values in the range of normal floats.
@@ -155,23 +155,18 @@ impl Reduction for Digits<'_> {
     }
 
     fn see(&mut self, _: &Part<'_>, block: &Block<'_>, filters: &[Filter]) {
-        let (values, null) = self.kept.values(block, self.column, filters);
-        self.null += null;
-        let (least, most) = extent(values);
-        if values.is_empty() || !self.cells.may_hold(least, most) {
+        let values = self.kept.values(block, self.column, filters);
+        self.null += values.null;
+        let (least, most) = values.extent();
+        if values.rows.is_empty() || !self.cells.may_hold(least, most) {
             return;
         }
-        // Neighbours are alike: many in a row begin with the same bits.
-        let shift = self.cells.shift;
-        let (mut leading, mut rows) = (ordered(least) >> shift, 0);
-        for x in values.iter().map(|&x| ordered(x) >> shift) {
-            if x != leading {
-                self.cells.add(leading, std::mem::take(&mut rows));
-                leading = x;
-            }
-            rows += 1;
-        }
-        self.cells.add(leading, rows);
+        let (shift, cells) = (self.cells.shift, &mut self.cells);
+        values.each_cell(
+            |x, _| ordered(x) >> shift,
+            |leading, x| ordered(x) >> shift == *leading,
+            |leading, rows| cells.add(*leading, rows),
+        );
     }
 
     fn join(&mut self, other: Self, _: &mut dyn FnMut() -> Result<()>) -> Result<()> {
