@@ -114,7 +114,7 @@ fn feed_forward_elements(feed_forward: &FeedForward, hidden_size: u64, layout: L
             // One row per visited expert: the larger of the expert's input projection and its output, and the product.
             let width = m.intermediate_size.div_ceil(layout.expert_tensor());
             let wide = if m.gated { 2 * width } else { width };
-            m.experts_per_token * (wide.max(hidden_size) + width)
+            m.experts_per_token * (wide.max(m.latent_size.unwrap_or(hidden_size)) + width)
         }
         FeedForward::None => 0,
     }

@@ -135,6 +135,9 @@ pub struct Moe {
     pub experts_per_token: u64,
     /// Width between the projections of one routed expert.
     pub intermediate_size: u64,
+    /// Width of the rows that routed experts work on, where two projections around them change it (Nemotron 3 Super);
+    /// `None` is the model's own.
+    pub latent_size: Option<u64>,
     /// Three matrices instead of two.
     pub gated: bool,
     /// Bias vectors on the experts' projections.

@@ -142,7 +142,7 @@ impl Layer {
                     shard: Shard::Replicated,
                 };
                 out.push(router.stored(base));
-                experts(m, hidden_size, self.formats.routed_experts, &mut out);
+                experts(m, hidden_size, self.formats.routed_experts, base, &mut out);
                 shared(m, hidden_size, self, base, &mut out);
             }
             FeedForward::None => {}
@@ -239,7 +239,13 @@ fn feed_forward(
     out.push(Matrix { name: down, n: d, k: width, bias, shard: Shard::Row }.stored(format));
 }
 
-fn experts(m: &Moe, d: u64, format: WeightFormat, out: &mut Vec<Weight>) {
+fn experts(m: &Moe, hidden_size: u64, format: WeightFormat, base: WeightFormat, out: &mut Vec<Weight>) {
+    let d = m.latent_size.unwrap_or(hidden_size);
+    if let Some(latent) = m.latent_size {
+        let shard = Shard::Replicated;
+        out.push(Matrix { name: "latent_down_proj", n: latent, k: hidden_size, bias: false, shard }.stored(base));
+        out.push(Matrix { name: "latent_up_proj", n: hidden_size, k: latent, bias: false, shard }.stored(base));
+    }
     let width = m.intermediate_size;
     let (name, n) = if m.gated { ("experts_gate_up", 2 * width) } else { ("experts_up", width) };
     let into = Matrix { name, n, k: d, bias: m.bias, shard: Shard::ExpertColumn }.stored(format);

@@ -369,7 +369,8 @@ impl Builder<'_> {
         self.push("routing", count, Rows::All, RowOp::Elementwise(routing));
         // Rows that this rank's experts work on, per row of its own batch.
         let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
-        let dispatch = DispatchOp::new(self.machine, (routed + 1.0) * d as f64 * self.width);
+        let row_bytes = m.latent_size.unwrap_or(d) as f64 * self.width;
+        let dispatch = DispatchOp::new(self.machine, (routed + 1.0) * row_bytes);
         self.push("experts_dispatch", count, Rows::All, RowOp::Dispatch(dispatch));
         self.expert_exchange("dispatch_all_to_all", m, count)?;
         for weight in layer.weights(d, self.model.dtype).iter().filter(|w| w.role == Role::Expert) {
@@ -391,7 +392,7 @@ impl Builder<'_> {
         let moved = if m.gated { 3.0 } else { 2.0 } * routed * width * self.width;
         let activation = ElementwiseOp::new(self.machine, moved, 0.0);
         self.push("experts_activation", count, Rows::All, RowOp::Elementwise(activation));
-        let combine = ElementwiseOp::new(self.machine, (routed + 1.0) * d as f64 * self.width, 0.0);
+        let combine = ElementwiseOp::new(self.machine, (routed + 1.0) * row_bytes, 0.0);
         self.push("experts_combine", count, Rows::All, RowOp::Elementwise(combine));
         self.expert_exchange("combine_all_to_all", m, count)
     }
@@ -409,7 +410,8 @@ impl Builder<'_> {
             missed *= 1.0 - 1.0 / ranks;
         }
         let copies = ranks * (1.0 - missed);
-        let bytes = copies * self.model.hidden_size as f64 * self.width / layout.tensor as f64;
+        let row = m.latent_size.unwrap_or(self.model.hidden_size);
+        let bytes = copies * row as f64 * self.width / layout.tensor as f64;
         let op = CollectiveOp::new(self.machine, Collective::AllToAll, layout.expert, bytes)?;
         self.push(name, count, Rows::All, RowOp::Collective(op));
         Ok(())

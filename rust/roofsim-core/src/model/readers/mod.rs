@@ -52,6 +52,7 @@ const FAMILIES: &[Family] = &[
     family(&["MistralForCausalLM"], &["mistral"], llama::mistral),
     family(&["Ministral3ForCausalLM"], &["ministral3"], llama::mistral),
     family(&["MixtralForCausalLM"], &["mixtral"], mixtral::mixtral),
+    family(&["QWenLMHeadModel"], &["qwen"], qwen::qwen1),
     family(&["Qwen2ForCausalLM"], &["qwen2"], qwen::qwen2),
     family(&["Qwen3ForCausalLM"], &["qwen3"], qwen::qwen3),
     family(&["Qwen2MoeForCausalLM"], &["qwen2_moe"], qwen::qwen2_moe),

@@ -123,16 +123,14 @@ fn dense(f: &Fields) -> Result<FeedForward> {
 
 fn experts(f: &Fields) -> Result<Moe> {
     check_activation(f)?;
-    if f.value("moe_latent_size").is_some() {
-        return Err(f.unsupported("moe_latent_size", "must be null: experts in a latent space have no law here"));
-    }
     let routed = parts::moe(f, (&["n_routed_experts"], &["num_experts_per_tok"], "moe_intermediate_size"))?;
     let num_shared = f.whole_or("n_shared_experts", MAX_EXPERTS, 1)?;
     let shared = if num_shared == 0 { 0 } else { f.count("moe_shared_expert_intermediate_size", MAX_WIDTH)? };
     if num_shared > 1 {
         return Err(f.unsupported("n_shared_experts", "must be 0 or 1: no more were ever published"));
     }
-    Ok(Moe { gated: false, bias: f.flag("mlp_bias", false)?, shared_intermediate_size: shared, ..routed })
+    let latent_size = f.optional_count("moe_latent_size", MAX_WIDTH)?;
+    Ok(Moe { gated: false, latent_size, bias: f.flag("mlp_bias", false)?, shared_intermediate_size: shared, ..routed })
 }
 
 fn check_activation(f: &Fields) -> Result<()> {
