@@ -16,7 +16,7 @@ from roofsim.arguments import columns as column_names
 from roofsim.arguments import distinct, integer, request
 from roofsim.batches import named_columns
 from roofsim.columns import ROW, Columns, memory
-from roofsim.errors import CountOverflowError, RoofsimError, SpecError
+from roofsim.errors import CountOverflowError, SpecError
 from roofsim.identity import calibration_source, describe, differences
 from roofsim.prices import choose_kind, device_prices
 from roofsim.reducing import ReducingSpace
