@@ -334,7 +334,7 @@ fn unknown_architectures_are_refused_with_the_nearest_known_ones() {
     for (class, nearest) in [
         ("LlamaForCausalLLM", "LlamaForCausalLM"),
         ("Qwen4ForCausalLM", "Qwen3ForCausalLM"),
-        ("DeepseekV32ForCausalLM", "DeepseekV3ForCausalLM"),
+        ("DeepseekV4ForCausalLM", "DeepseekV3ForCausalLM"),
         ("Gemma4ForConditionalGeneration", "Gemma3ForConditionalGeneration"),
         ("OPT", "OPTForCausalLM"),
     ] {

@@ -120,8 +120,6 @@ def budget(point: dict[str, Any]) -> int:
 
 def compare(point: dict[str, Any], calibration: str | None = None) -> dict[str, Any]:
     """One point: predicted over measured TTFT and TPOT, less 1, or why there is none."""
-    if (point["model"], point["precision"]) not in MODELS:
-        return {**point, "why": "sparse attention by an indexer has no reader"}
     layout = tuple(int(point[f"{kind}_parallel"]) for kind in ("tensor", "data", "expert"))
     names = (point[key] for key in ("model", "precision", "gpu", "engine", "source"))
     deployment = _deployment(*names, layout, calibration)  # type: ignore[arg-type]
