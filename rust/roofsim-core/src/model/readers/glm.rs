@@ -1,4 +1,4 @@
-//! Zhipu's GLM 4.5 to 4.7 and the first `DeepSeek` MoE: plain attention with `DeepSeek`'s arrangement of experts.
+//! Zhipu's GLM 4.5 to 4.7 and the first `DeepSeekMoE`: plain attention with `DeepSeek`'s arrangement of experts.
 
 use super::config::{Body, Config};
 use super::deepseek;

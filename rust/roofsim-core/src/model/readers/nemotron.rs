@@ -70,7 +70,7 @@ fn kinds(f: &Fields) -> Result<Vec<Kind>> {
             'E' => Ok(Kind::Experts),
             _ => unknown(key, index, &letter.to_string(), "must be M, *, - or E"),
         };
-        (key, pattern.chars().take(MAX_LAYERS as usize + 1).enumerate().map(one).collect::<Result<_>>()?)
+        (key, pattern.chars().enumerate().map(one).collect::<Result<_>>()?)
     } else if let Some(names) = f.texts("layers_block_type")? {
         let key = "layers_block_type";
         let one = |(index, name): (usize, &&str)| match *name {
