@@ -205,6 +205,33 @@ fn published_counts_of_families_without_a_fixture() {
     }
 }
 
+/// An integer that a file leaves out is what the class of transformers assumes; a written null is not replaced.
+#[test]
+fn absent_integers_are_those_of_the_class() {
+    let file = |class: &str| {
+        serde_json::json!({
+            "architectures": [class], "hidden_size": 4096, "num_hidden_layers": 6, "num_attention_heads": 32,
+            "intermediate_size": 8192, "vocab_size": 1000, "n_routed_experts": 8, "num_experts_per_tok": 2,
+            "moe_intermediate_size": 512,
+        })
+    };
+    let read = |file: &serde_json::Value| Model::from_config_json(&file.to_string(), "absent").unwrap();
+    for (class, kv_heads) in [("LlamaForCausalLM", 32), ("MistralForCausalLM", 8), ("Qwen3ForCausalLM", 32)] {
+        let mut file = file(class);
+        let absent = read(&file).kv_bytes_per_token(KvFormat::Bf16).unwrap();
+        assert_eq!(absent, 6 * 2 * 2 * kv_heads * 128, "{class}");
+        file["num_key_value_heads"] = serde_json::Value::Null;
+        assert_eq!(read(&file).kv_bytes_per_token(KvFormat::Bf16).unwrap(), 6 * 2 * 2 * 32 * 128, "{class}");
+    }
+    let mut glm = file("Glm4MoeForCausalLM");
+    let absent = read(&glm);
+    (glm["num_key_value_heads"], glm["first_k_dense_replace"]) = (8.into(), 1.into());
+    glm["n_shared_experts"] = 1.into();
+    assert_eq!(absent, read(&glm));
+    glm["first_k_dense_replace"] = 2.into();
+    assert_ne!(absent, read(&glm));
+}
+
 /// Mistral 7B v0.1 keeps its window and no more; Gemma 3 27B grows by its ten full layers only.
 #[test]
 fn windows_cap_the_cache() {

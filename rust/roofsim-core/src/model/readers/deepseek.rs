@@ -39,14 +39,15 @@ fn deepseek_with(config: &Config, auxiliary: fn(&Config, u64) -> Result<u64>) ->
     let num_layers = f.count("num_hidden_layers", MAX_LAYERS)?;
     let attention = latent_attention(f)?;
     let selections = selections(f, num_layers)?;
+    let indexer = if selections.is_some() { INDEXER } else { &[] };
+    let mut selections = selections.into_iter().flatten().map(Some);
     let sparse = sparse_layers(f)?;
     let mixer = if attention.q_lora_rank.is_some() { BOTTLENECK } else { FULL_QUERY };
-    let indexer = if selections.is_some() { INDEXER } else { &[] };
     let dense_modules = Modules { mixer, indexer, ..Modules::LLAMA };
     let sparse_modules = Modules { mixer, indexer, ..Modules::DEEPSEEK_MOE };
     let mut layers = Vec::new();
     for index in 0..num_layers {
-        let selection = selections.as_ref().and_then(|list| list.get(index as usize)).copied();
+        let selection = selections.next().flatten();
         let mixer = Mixer::Latent(LatentAttention { selection, ..attention.clone() });
         let (modules, feed_forward) = if let Some(moe) = sparse.moe_at(index) {
             (&sparse_modules, FeedForward::Moe(moe.clone()))

@@ -7,6 +7,7 @@
 mod cohere;
 mod config;
 mod deepseek;
+mod defaults;
 mod ernie;
 mod exaone;
 mod fields;
