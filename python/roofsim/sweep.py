@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "Front", "SweepSpace", "TopK"]
 
+_core._look_up_numpy()
+
 DEFAULT_COLUMNS = ("time_s", "bound", "tokens_per_s_per_gpu", "fits", "status")
 MAX_BYTES = 4 << 30
 """Largest result that `SweepSpace.run` returns without being asked for more."""
