@@ -23,7 +23,6 @@ def test_page_is_fresh() -> None:
 def test_most_points_are_represented(rows: list[dict]) -> None:
     assert len(rows) > 0.9 * len(comparison.points())
     assert {row["why"] for row in comparison.compared() if "why" in row} <= {
-        "sparse attention by an indexer has no reader",
         "more requests than the KV cache holds: they queue for memory",
         "prompts do not fit between the decodes under the token budget",
     }

@@ -59,7 +59,7 @@ fn differences(row: &HashMap<String, String>, model: &Model) -> Vec<String> {
     for (layer, count) in model.kinds.iter().zip(model.counts()) {
         let bytes = layer.mixer.kv_elements_per_token() * 2 * count;
         let part = match layer.mixer.span() {
-            Span::Full => &mut full,
+            Span::Full | Span::Selected(_) => &mut full,
             Span::Sliding(limit) | Span::Chunked(limit) => {
                 window = Some(limit);
                 assert_eq!(kept_tokens(layer.mixer.span(), 1 << 41), limit);
@@ -124,6 +124,33 @@ fn golden_anchors() {
 fn published_counts_of_families_without_a_fixture() {
     let cases = [
         (
+            r#"{"architectures": ["QWenLMHeadModel"], "hidden_size": 8192, "intermediate_size": 49152, "kv_channels": 128,
+                "num_attention_heads": 64, "num_hidden_layers": 80, "tie_word_embeddings": false,
+                "vocab_size": 152064}"#,
+            72_287_920_128,
+            2_621_440,
+        ),
+        (
+            r#"{"architectures": ["DeepseekForCausalLM"], "first_k_dense_replace": 1, "hidden_size": 2048,
+                "intermediate_size": 10944, "moe_intermediate_size": 1408, "moe_layer_freq": 1, "n_routed_experts": 64,
+                "n_shared_experts": 2, "num_attention_heads": 16, "num_experts_per_tok": 6, "num_hidden_layers": 28,
+                "num_key_value_heads": 16, "vocab_size": 102400}"#,
+            16_375_728_128,
+            229_376,
+        ),
+        (
+            // Nemotron-H 56B, whose file has a number that JSON has not.
+            r#"{"architectures": ["NemotronHForCausalLM"], "attention_head_dim": 128, "conv_kernel": 4,
+                "hidden_size": 8192, "intermediate_size": 32768, "mamba_head_dim": 64, "mamba_num_heads": 256,
+                "mlp_hidden_act": "relu2", "n_groups": 8, "num_attention_heads": 64, "num_hidden_layers": 118,
+                "hybrid_override_pattern":
+"M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+                "num_key_value_heads": 8, "ssm_state_size": 256, "time_step_limit": [0.0, Infinity], "use_bias": false,
+                "use_conv_bias": true, "vocab_size": 131072}"#,
+            56_324_350_464,
+            40_960,
+        ),
+        (
             r#"{"architectures": ["GPT2LMHeadModel"], "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
                 "n_inner": null, "vocab_size": 50257}"#,
             124_439_808,
@@ -176,6 +203,33 @@ fn published_counts_of_families_without_a_fixture() {
         assert_eq!(model.num_parameters().unwrap(), parameters, "{}", model.architecture);
         assert_eq!(model.kv_bytes_per_token(KvFormat::Bf16).unwrap(), kv_bytes, "{}", model.architecture);
     }
+}
+
+/// An integer that a file leaves out is what the class of transformers assumes; a written null is not replaced.
+#[test]
+fn absent_integers_are_those_of_the_class() {
+    let file = |class: &str| {
+        serde_json::json!({
+            "architectures": [class], "hidden_size": 4096, "num_hidden_layers": 6, "num_attention_heads": 32,
+            "intermediate_size": 8192, "vocab_size": 1000, "n_routed_experts": 8, "num_experts_per_tok": 2,
+            "moe_intermediate_size": 512,
+        })
+    };
+    let read = |file: &serde_json::Value| Model::from_config_json(&file.to_string(), "absent").unwrap();
+    for (class, kv_heads) in [("LlamaForCausalLM", 32), ("MistralForCausalLM", 8), ("Qwen3ForCausalLM", 32)] {
+        let mut file = file(class);
+        let absent = read(&file).kv_bytes_per_token(KvFormat::Bf16).unwrap();
+        assert_eq!(absent, 6 * 2 * 2 * kv_heads * 128, "{class}");
+        file["num_key_value_heads"] = serde_json::Value::Null;
+        assert_eq!(read(&file).kv_bytes_per_token(KvFormat::Bf16).unwrap(), 6 * 2 * 2 * 32 * 128, "{class}");
+    }
+    let mut glm = file("Glm4MoeForCausalLM");
+    let absent = read(&glm);
+    (glm["num_key_value_heads"], glm["first_k_dense_replace"]) = (8.into(), 1.into());
+    glm["n_shared_experts"] = 1.into();
+    assert_eq!(absent, read(&glm));
+    glm["first_k_dense_replace"] = 2.into();
+    assert_ne!(absent, read(&glm));
 }
 
 /// Mistral 7B v0.1 keeps its window and no more; Gemma 3 27B grows by its ten full layers only.

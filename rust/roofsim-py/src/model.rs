@@ -316,6 +316,7 @@ fn mixer_name(mixer: &Mixer) -> &'static str {
             Span::Full => "full_attention",
             Span::Sliding(_) => "sliding_attention",
             Span::Chunked(_) => "chunked_attention",
+            Span::Selected(_) => "selected_attention",
         },
         Mixer::Latent(_) => "latent_attention",
         Mixer::Recurrent(_) => "recurrent",
@@ -326,7 +327,7 @@ fn mixer_name(mixer: &Mixer) -> &'static str {
 fn window(mixer: &Mixer) -> Option<u64> {
     match mixer.span() {
         Span::Full => None,
-        Span::Sliding(tokens) | Span::Chunked(tokens) => Some(tokens),
+        Span::Sliding(tokens) | Span::Chunked(tokens) | Span::Selected(tokens) => Some(tokens),
     }
 }
 

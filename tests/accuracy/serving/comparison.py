@@ -45,6 +45,8 @@ MODELS: dict[tuple[str, str], tuple[str, str | None]] = {
     ("DeepSeek-V3", "fp8"): ("deepseek-r1", None),
     ("DeepSeek-V3", "fp4"): ("nvidia--DeepSeek-V3-0324-NVFP4.json", "checkpoint"),
     ("DeepSeek-V3.1-NVFP4", "fp4"): ("nvidia--DeepSeek-V3.1-NVFP4.json", "checkpoint"),
+    ("GLM-5", "fp8"): ("zai-org--GLM-5.1-FP8.json", None),  # the same shape
+    ("GLM-5", "fp4"): ("nvidia--GLM-5.1-NVFP4.json", None),
     ("Kimi-K2.5", "fp4"): ("kimi-k2.5", "nvfp4"),
 }
 """Catalogue name or file of a config, and the format of its matrices where the file does not say it."""
@@ -118,8 +120,6 @@ def budget(point: dict[str, Any]) -> int:
 
 def compare(point: dict[str, Any], calibration: str | None = None) -> dict[str, Any]:
     """One point: predicted over measured TTFT and TPOT, less 1, or why there is none."""
-    if (point["model"], point["precision"]) not in MODELS:
-        return {**point, "why": "sparse attention by an indexer has no reader"}
     layout = tuple(int(point[f"{kind}_parallel"]) for kind in ("tensor", "data", "expert"))
     names = (point[key] for key in ("model", "precision", "gpu", "engine", "source"))
     deployment = _deployment(*names, layout, calibration)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ impl BlockLayout {
     pub(super) fn blocks(&self, tokens: u64) -> u64 {
         let whole = tokens.div_ceil(self.block_size);
         let held = self.groups.iter().map(|&(span, groups)| match span {
-            Span::Full => whole * groups,
+            Span::Full | Span::Selected(_) => whole * groups,
             Span::Sliding(limit) | Span::Chunked(limit) => {
                 whole.min((limit - 1).div_ceil(self.block_size) + 1) * groups
             }

@@ -94,7 +94,9 @@ fn mixer_elements(mixer: &Mixer, layout: Layout) -> u64 {
         Mixer::Latent(a) => {
             let heads = a.num_heads.div_ceil(tp);
             let qk = a.qk_nope_head_dim + a.qk_rope_head_dim;
-            heads * (2 * qk + 2 * a.v_head_dim) + a.kv_lora_rank + a.qk_rope_head_dim
+            let indexer = a.selection.and_then(|selection| selection.indexer);
+            let queries = indexer.map_or(0, |i| (i.num_heads + 1) * i.head_dim);
+            heads * (2 * qk + 2 * a.v_head_dim) + a.kv_lora_rank + a.qk_rope_head_dim + queries
         }
         Mixer::Recurrent(r) => (r.in_features + r.out_features).div_ceil(tp),
         Mixer::None => 0,
@@ -112,7 +114,7 @@ fn feed_forward_elements(feed_forward: &FeedForward, hidden_size: u64, layout: L
             // One row per visited expert: the larger of the expert's input projection and its output, and the product.
             let width = m.intermediate_size.div_ceil(layout.expert_tensor());
             let wide = if m.gated { 2 * width } else { width };
-            m.experts_per_token * (wide.max(hidden_size) + width)
+            m.experts_per_token * (wide.max(m.latent_size.unwrap_or(hidden_size)) + width)
         }
         FeedForward::None => 0,
     }

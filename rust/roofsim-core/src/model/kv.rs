@@ -8,17 +8,21 @@ use crate::format::KvFormat;
 /// Tokens of a sequence of `context_tokens` whose keys and values a layer of this span keeps.
 pub fn kept_tokens(span: Span, context_tokens: u64) -> u64 {
     match span {
-        Span::Full => context_tokens,
+        Span::Full | Span::Selected(_) => context_tokens,
         Span::Sliding(limit) | Span::Chunked(limit) => context_tokens.min(limit),
     }
 }
 
 impl Mixer {
-    /// Cached elements per token of one layer, unsharded: `K (h + h_v)`, or the latent and its rotary part.
+    /// Cached elements per token of one layer, unsharded: `K (h + h_v)`, or the latent and its rotary part, with the
+    /// indexer's key where the layer has one.
     pub fn kv_elements_per_token(&self) -> u64 {
         match self {
             Self::Attention(a) => a.num_kv_heads * (a.head_dim + a.v_head_dim),
-            Self::Latent(a) => a.kv_lora_rank + a.qk_rope_head_dim,
+            Self::Latent(a) => {
+                let indexer = a.selection.and_then(|selection| selection.indexer);
+                a.kv_lora_rank + a.qk_rope_head_dim + indexer.map_or(0, |i| i.head_dim)
+            }
             Self::Recurrent(_) | Self::None => 0,
         }
     }
@@ -32,7 +36,7 @@ impl Mixer {
         }
     }
 
-    /// The span of its attention; latent attention sees everything.
+    /// The span of its cache; latent attention keeps everything.
     pub fn span(&self) -> Span {
         match self {
             Self::Attention(a) => a.span,

@@ -11,6 +11,8 @@ pub enum Span {
     Sliding(u64),
     /// The tokens of the same chunk of `chunk` tokens, itself included (Llama 4).
     Chunked(u64),
+    /// As many of the earlier tokens as this, chosen anew by every row; all of them stay cached (DeepSeek sparse attention).
+    Selected(u64),
 }
 
 /// Multi-head, grouped-query or multi-query softmax attention.
@@ -57,6 +59,26 @@ pub struct LatentAttention {
     pub v_head_dim: u64,
     /// Bias vectors on the down projections and the output projection.
     pub bias: bool,
+    /// Which tokens a row attends; `None` is every earlier one.
+    pub selection: Option<Selection>,
+}
+
+/// Sparse attention (DeepSeek V3.2): every row attends the tokens that an indexer scores highest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Selection {
+    /// Tokens that a row attends at most (`index_topk`).
+    pub top_k: u64,
+    /// The layer's own indexer; a layer without one takes over the choice of the last layer that has one.
+    pub indexer: Option<Indexer>,
+}
+
+/// Scores of earlier tokens: light heads over one cached key a token, whole on every rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Indexer {
+    /// Query heads.
+    pub num_heads: u64,
+    /// Width of a query head and of the cached key.
+    pub head_dim: u64,
 }
 
 /// A recurrent mixer: its state does not grow with context.
@@ -113,6 +135,9 @@ pub struct Moe {
     pub experts_per_token: u64,
     /// Width between the projections of one routed expert.
     pub intermediate_size: u64,
+    /// Width of the rows that routed experts work on, where two projections around them change it (Nemotron 3 Super);
+    /// `None` is the model's own.
+    pub latent_size: Option<u64>,
     /// Three matrices instead of two.
     pub gated: bool,
     /// Bias vectors on the experts' projections.
@@ -143,6 +168,8 @@ pub struct LayerFormats {
     pub mixer: WeightFormat,
     /// Projection out of the mixer (some NVFP4 checkpoints quantise it alone).
     pub mixer_output: WeightFormat,
+    /// Projections of the indexer of sparse attention.
+    pub indexer: WeightFormat,
     /// Dense feed-forward.
     pub dense: WeightFormat,
     /// Shared experts.
@@ -154,7 +181,14 @@ pub struct LayerFormats {
 impl LayerFormats {
     /// The same format everywhere.
     pub const fn uniform(format: WeightFormat) -> Self {
-        Self { mixer: format, mixer_output: format, dense: format, shared_experts: format, routed_experts: format }
+        Self {
+            mixer: format,
+            mixer_output: format,
+            indexer: format,
+            dense: format,
+            shared_experts: format,
+            routed_experts: format,
+        }
     }
 }
 

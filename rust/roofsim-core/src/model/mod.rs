@@ -9,7 +9,10 @@ pub mod readers;
 mod weights;
 
 pub use kv::kept_tokens;
-pub use layer::{Attention, Dense, FeedForward, LatentAttention, Layer, LayerFormats, Mixer, Moe, Recurrent, Span};
+pub use layer::{
+    Attention, Dense, FeedForward, Indexer, LatentAttention, Layer, LayerFormats, Mixer, Moe, Recurrent, Selection,
+    Span,
+};
 pub use weights::{Role, Shard, Weight};
 
 use crate::error::{Error, Result};

@@ -1,6 +1,8 @@
 //! Every weight tensor of a layer, listed once. Parameters, bytes and the GEMMs of a step all come from this list.
 
-use super::layer::{Attention, Dense, FeedForward, LatentAttention, Layer, LayerFormats, Mixer, Moe, Recurrent};
+use super::layer::{
+    Attention, Dense, FeedForward, Indexer, LatentAttention, Layer, LayerFormats, Mixer, Moe, Recurrent,
+};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 
@@ -124,7 +126,7 @@ impl Layer {
         let mut out = Vec::with_capacity(10);
         match &self.mixer {
             Mixer::Attention(a) => attention(a, hidden_size, self.formats, &mut out),
-            Mixer::Latent(a) => latent(a, hidden_size, self.formats, &mut out),
+            Mixer::Latent(a) => latent(a, hidden_size, self.formats, base, &mut out),
             Mixer::Recurrent(r) => recurrent(r, hidden_size, self.formats, &mut out),
             Mixer::None => {}
         }
@@ -140,7 +142,7 @@ impl Layer {
                     shard: Shard::Replicated,
                 };
                 out.push(router.stored(base));
-                experts(m, hidden_size, self.formats.routed_experts, &mut out);
+                experts(m, hidden_size, self.formats.routed_experts, base, &mut out);
                 shared(m, hidden_size, self, base, &mut out);
             }
             FeedForward::None => {}
@@ -164,7 +166,7 @@ fn attention(a: &Attention, d: u64, formats: LayerFormats, out: &mut Vec<Weight>
     out.push(vector("attention_vectors", a.vector_parameters));
 }
 
-fn latent(a: &LatentAttention, d: u64, formats: LayerFormats, out: &mut Vec<Weight>) {
+fn latent(a: &LatentAttention, d: u64, formats: LayerFormats, base: WeightFormat, out: &mut Vec<Weight>) {
     let format = formats.mixer;
     let qk = a.qk_nope_head_dim + a.qk_rope_head_dim;
     let q_rows = a.num_heads * qk;
@@ -186,6 +188,26 @@ fn latent(a: &LatentAttention, d: u64, formats: LayerFormats, out: &mut Vec<Weig
     out.push(Weight { role: Role::LatentUp, ..up.stored(format) });
     let o = Matrix { name: "o_proj", n: d, k: a.num_heads * a.v_head_dim, bias: a.bias, shard: Shard::Row };
     out.push(o.stored(formats.mixer_output));
+    if let (Some(indexer), Some(rank)) = (a.selection.and_then(|selection| selection.indexer), a.q_lora_rank) {
+        indexer_weights(indexer, rank, d, formats.indexer, base, out);
+    }
+}
+
+/// Queries from the bottleneck, one key a token behind a layer norm, one weight a head and token.
+fn indexer_weights(
+    indexer: Indexer,
+    rank: u64,
+    d: u64,
+    format: WeightFormat,
+    base: WeightFormat,
+    out: &mut Vec<Weight>,
+) {
+    let Indexer { num_heads, head_dim } = indexer;
+    let matrix = |name, n, k| Matrix { name, n, k, bias: false, shard: Shard::Replicated };
+    out.push(matrix("indexer_q_proj", num_heads * head_dim, rank).stored(format));
+    out.push(matrix("indexer_k_proj", head_dim, d).stored(format));
+    out.push(matrix("indexer_head_weights", num_heads, d).stored(base));
+    out.push(vector("indexer_k_norm", 2 * head_dim));
 }
 
 fn recurrent(r: &Recurrent, d: u64, formats: LayerFormats, out: &mut Vec<Weight>) {
@@ -217,7 +239,13 @@ fn feed_forward(
     out.push(Matrix { name: down, n: d, k: width, bias, shard: Shard::Row }.stored(format));
 }
 
-fn experts(m: &Moe, d: u64, format: WeightFormat, out: &mut Vec<Weight>) {
+fn experts(m: &Moe, hidden_size: u64, format: WeightFormat, base: WeightFormat, out: &mut Vec<Weight>) {
+    let d = m.latent_size.unwrap_or(hidden_size);
+    if let Some(latent) = m.latent_size {
+        let shard = Shard::Replicated;
+        out.push(Matrix { name: "latent_down_proj", n: latent, k: hidden_size, bias: false, shard }.stored(base));
+        out.push(Matrix { name: "latent_up_proj", n: hidden_size, k: latent, bias: false, shard }.stored(base));
+    }
     let width = m.intermediate_size;
     let (name, n) = if m.gated { ("experts_gate_up", 2 * width) } else { ("experts_up", width) };
     let into = Matrix { name, n, k: d, bias: m.bias, shard: Shard::ExpertColumn }.stored(format);

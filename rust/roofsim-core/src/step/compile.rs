@@ -5,7 +5,9 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::{ComputeDType, KvFormat, WeightFormat};
 use crate::hardware::Reach;
-use crate::model::{Attention, FeedForward, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Weight};
+use crate::model::{
+    Attention, FeedForward, Indexer, LatentAttention, Layer, Mixer, Model, Moe, Recurrent, Role, Shard, Span, Weight,
+};
 use crate::ops::attention::{AttentionShape, LatentHeads};
 use crate::ops::moe::GroupedShape;
 use crate::ops::{
@@ -310,7 +312,7 @@ impl Builder<'_> {
             num_kv_heads: heads,
             head_dim: qk,
             v_head_dim: a.v_head_dim,
-            span: crate::model::Span::Full,
+            span: a.selection.map_or(Span::Full, |selection| Span::Selected(selection.top_k)),
             latent: Some(LatentHeads {
                 kv_lora_rank: a.kv_lora_rank,
                 qk_nope_head_dim: a.qk_nope_head_dim,
@@ -322,7 +324,29 @@ impl Builder<'_> {
             kv_format: self.kv_format,
             fixed_bytes: up_bytes,
         };
+        if let Some(indexer) = a.selection.and_then(|selection| selection.indexer) {
+            self.indexer(indexer, count)?;
+        }
         self.push_attention("latent_attention", count, shape)
+    }
+
+    /// Scores of every earlier token: attention of one shared key without values, whole on every rank, whatever the
+    /// tensor parallelism. Norm and rotary embedding of its queries and key are one kernel.
+    fn indexer(&mut self, indexer: Indexer, count: u64) -> Result<()> {
+        let Indexer { num_heads, head_dim } = indexer;
+        self.elementwise("indexer_rotary", count, 2 * (num_heads + 1) * head_dim, 0.0);
+        let shape = AttentionShape {
+            num_heads,
+            num_kv_heads: 1,
+            head_dim,
+            v_head_dim: 0,
+            span: Span::Full,
+            latent: None,
+            dtype: self.own,
+            kv_format: self.kv_format,
+            fixed_bytes: 0,
+        };
+        self.push_attention("indexer", count, shape)
     }
 
     /// A recurrence reads and writes its state once per request and its inputs and outputs once per row.
@@ -345,7 +369,8 @@ impl Builder<'_> {
         self.push("routing", count, Rows::All, RowOp::Elementwise(routing));
         // Rows that this rank's experts work on, per row of its own batch.
         let routed = (m.experts_per_token * layout.expert_replicas()) as f64 / layout.expert as f64;
-        let dispatch = DispatchOp::new(self.machine, (routed + 1.0) * d as f64 * self.width);
+        let row_bytes = m.latent_size.unwrap_or(d) as f64 * self.width;
+        let dispatch = DispatchOp::new(self.machine, (routed + 1.0) * row_bytes);
         self.push("experts_dispatch", count, Rows::All, RowOp::Dispatch(dispatch));
         self.expert_exchange("dispatch_all_to_all", m, count)?;
         for weight in layer.weights(d, self.model.dtype).iter().filter(|w| w.role == Role::Expert) {
@@ -367,7 +392,7 @@ impl Builder<'_> {
         let moved = if m.gated { 3.0 } else { 2.0 } * routed * width * self.width;
         let activation = ElementwiseOp::new(self.machine, moved, 0.0);
         self.push("experts_activation", count, Rows::All, RowOp::Elementwise(activation));
-        let combine = ElementwiseOp::new(self.machine, (routed + 1.0) * d as f64 * self.width, 0.0);
+        let combine = ElementwiseOp::new(self.machine, (routed + 1.0) * row_bytes, 0.0);
         self.push("experts_combine", count, Rows::All, RowOp::Elementwise(combine));
         self.expert_exchange("combine_all_to_all", m, count)
     }
@@ -385,7 +410,8 @@ impl Builder<'_> {
             missed *= 1.0 - 1.0 / ranks;
         }
         let copies = ranks * (1.0 - missed);
-        let bytes = copies * self.model.hidden_size as f64 * self.width / layout.tensor as f64;
+        let row = m.latent_size.unwrap_or(self.model.hidden_size);
+        let bytes = copies * row as f64 * self.width / layout.tensor as f64;
         let op = CollectiveOp::new(self.machine, Collective::AllToAll, layout.expert, bytes)?;
         self.push(name, count, Rows::All, RowOp::Collective(op));
         Ok(())

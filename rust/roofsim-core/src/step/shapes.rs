@@ -63,6 +63,7 @@ impl CompiledStep {
             ];
             match s.span {
                 Span::Full => {}
+                Span::Selected(top_k) => sizes.push(("selected_tokens", top_k)),
                 Span::Sliding(window) => sizes.push(("sliding_window", window)),
                 Span::Chunked(chunk) => sizes.push(("attention_chunk", chunk)),
             }

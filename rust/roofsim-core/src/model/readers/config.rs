@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::defaults;
 use super::fields::{Fields, MAX_TOKENS, cut};
 use super::quantisation::{Modules, Quantisation};
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ impl<'a> Config<'a> {
             }
         }
         let (architecture, architecture_is_type) = architecture(&top)?;
+        let text = text.with_defaults(defaults::of(architecture));
         let quant = match quant {
             Some(value) => {
                 let object = value.as_object().ok_or_else(|| not_an_object("hf_quant_config.json", value))?;

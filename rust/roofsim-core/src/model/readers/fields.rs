@@ -27,12 +27,19 @@ const SHOWN_CHARACTERS: usize = 80;
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
     path: String,
+    /// What the class assumes for integers that are not written.
+    defaults: &'static [(&'static str, u64)],
 }
 
 impl<'a> Fields<'a> {
     /// The top of a file; `path` is empty where fields are named from the top.
     pub(super) fn new(object: &'a Map<String, Value>, path: &str) -> Self {
-        Self { object, path: path.to_owned() }
+        Self { object, path: path.to_owned(), defaults: &[] }
+    }
+
+    /// The same fields, with what the class assumes for integers that are not written.
+    pub(super) fn with_defaults(self, defaults: &'static [(&'static str, u64)]) -> Self {
+        Self { defaults, ..self }
     }
 
     /// Dotted path of one of its fields.
@@ -102,7 +109,10 @@ impl<'a> Fields<'a> {
     }
 
     fn integer(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>> {
-        let Some(value) = self.value(key) else { return Ok(None) };
+        let Some(value) = self.value(key) else {
+            let default = self.defaults.iter().find(|(name, _)| *name == key && !self.mentions(key));
+            return Ok(default.map(|(_, value)| *value));
+        };
         value
             .as_u64()
             .filter(|count| (min..=max).contains(count))
@@ -131,7 +141,7 @@ impl<'a> Fields<'a> {
     pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let object = value.as_object().ok_or_else(|| self.refuse(key, "must be an object"))?;
-        Ok(Some(Fields { object, path: self.path_of(key) }))
+        Ok(Some(Fields { object, path: self.path_of(key), defaults: &[] }))
     }
 
     /// The entries of an object, if the field is there, each an object itself.

@@ -1,4 +1,4 @@
-//! Zhipu's GLM 4.5 to 4.7: grouped queries with `DeepSeek`'s arrangement of experts.
+//! Zhipu's GLM 4.5 to 4.7 and the first `DeepSeekMoE`: plain attention with `DeepSeek`'s arrangement of experts.
 
 use super::config::{Body, Config};
 use super::deepseek;
@@ -19,6 +19,19 @@ pub(super) fn glm4_moe(config: &Config) -> Result<Model> {
         vector_parameters: if qk_norm { 2 * shape.head_dim } else { 0 },
         ..shape.attention(Span::Full)
     };
+    build(config, &shape, &attention)
+}
+
+/// `DeepseekForCausalLM` (`DeepSeekMoE` 16B): `attention_bias` covers the output too.
+pub(super) fn deepseek_moe(config: &Config) -> Result<Model> {
+    let shape = Shape::read(&config.text)?;
+    let bias = config.text.flag("attention_bias", false)?;
+    let attention = Attention { qkv_bias: bias, output_bias: bias, ..shape.attention(Span::Full) };
+    build(config, &shape, &attention)
+}
+
+fn build(config: &Config, shape: &Shape, attention: &Attention) -> Result<Model> {
+    let f = &config.text;
     let sparse = deepseek::sparse_layers(f)?;
     let mut layers = Vec::new();
     for index in 0..shape.num_layers {

@@ -69,6 +69,7 @@ fn experts(f: &Fields, num_layers: u64) -> Result<Vec<Moe>> {
         out.push(Moe {
             num_experts,
             experts_per_token,
+            latent_size: None,
             intermediate_size,
             gated: true,
             bias: false,

@@ -7,6 +7,7 @@
 mod cohere;
 mod config;
 mod deepseek;
+mod defaults;
 mod ernie;
 mod exaone;
 mod fields;
@@ -19,6 +20,7 @@ mod internlm;
 mod llama;
 mod llama4;
 mod mixtral;
+mod nemotron;
 mod parts;
 mod phi;
 mod quantisation;
@@ -51,6 +53,7 @@ const FAMILIES: &[Family] = &[
     family(&["MistralForCausalLM"], &["mistral"], llama::mistral),
     family(&["Ministral3ForCausalLM"], &["ministral3"], llama::mistral),
     family(&["MixtralForCausalLM"], &["mixtral"], mixtral::mixtral),
+    family(&["QWenLMHeadModel"], &["qwen"], qwen::qwen1),
     family(&["Qwen2ForCausalLM"], &["qwen2"], qwen::qwen2),
     family(&["Qwen3ForCausalLM"], &["qwen3"], qwen::qwen3),
     family(&["Qwen2MoeForCausalLM"], &["qwen2_moe"], qwen::qwen2_moe),
@@ -66,8 +69,11 @@ const FAMILIES: &[Family] = &[
     family(&["GptOssForCausalLM"], &["gpt_oss"], gpt_oss::gpt_oss),
     family(&["DeepseekV2ForCausalLM"], &["deepseek_v2"], deepseek::deepseek),
     family(&["DeepseekV3ForCausalLM"], &["deepseek_v3", "kimi_k2"], deepseek::deepseek),
+    family(&["DeepseekV32ForCausalLM"], &["deepseek_v32"], deepseek::sparse),
+    family(&["GlmMoeDsaForCausalLM"], &["glm_moe_dsa"], deepseek::sparse),
     family(&["KimiK25ForConditionalGeneration"], &["kimi_k25"], deepseek::kimi_k2_5),
     family(&["Glm4MoeLiteForCausalLM"], &["glm4_moe_lite"], deepseek::deepseek),
+    family(&["DeepseekForCausalLM"], &["deepseek"], glm::deepseek_moe),
     family(&["Glm4MoeForCausalLM"], &["glm4_moe"], glm::glm4_moe),
     family(&["Gemma2ForCausalLM"], &["gemma2"], gemma::gemma2),
     family(&["Gemma3ForCausalLM"], &["gemma3_text"], gemma::gemma3_text),
@@ -90,6 +96,7 @@ const FAMILIES: &[Family] = &[
     family(&["MiniMaxM2ForCausalLM"], &["minimax_m2"], sparse::minimax_m2),
     family(&["GraniteMoeForCausalLM"], &["granitemoe"], sparse::granite_moe),
     family(&["Ernie4_5_MoeForCausalLM"], &["ernie4_5_moe"], ernie::ernie4_5_moe),
+    family(&["NemotronHForCausalLM"], &["nemotron_h"], nemotron::nemotron_h),
     family(&["HunYuanMoEV1ForCausalLM"], &["hunyuan_v1_moe"], hunyuan::hunyuan_moe),
 ];
 
@@ -145,8 +152,35 @@ impl Model {
 }
 
 fn parse(file: &str, text: &str) -> Result<Value> {
-    // The parser refuses deep nesting, numbers beyond f64, NaN and Infinity by itself.
-    serde_json::from_str(text).map_err(|error| Error::spec(file, fields::cut(text), format!("must be JSON: {error}")))
+    // The parser refuses deep nesting, numbers beyond f64, NaN and Infinity by itself. Python writes the last two
+    // bare (`"time_step_limit": [0.0, Infinity]`), where no reader needs a number; as strings they are refused where one does.
+    serde_json::from_str(text)
+        .or_else(|error| serde_json::from_str(&with_quoted_constants(text)).map_err(|_| error))
+        .map_err(|error| Error::spec(file, fields::cut(text), format!("must be JSON: {error}")))
+}
+
+/// The text with the bare words `NaN`, `Infinity` and `-Infinity` outside of strings put in quotes.
+fn with_quoted_constants(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let (mut rest, mut in_string) = (text, false);
+    while let Some(next) = rest.chars().next() {
+        let bare =
+            if in_string { None } else { ["NaN", "Infinity", "-Infinity"].into_iter().find(|w| rest.starts_with(w)) };
+        if let Some(word) = bare {
+            out.push('"');
+            out.push_str(word);
+            out.push('"');
+            rest = rest.get(word.len()..).unwrap_or_default();
+            continue;
+        }
+        // An escape inside a string covers the character after it.
+        let taken =
+            if in_string && next == '\\' { rest.chars().take(2).map(char::len_utf8).sum() } else { next.len_utf8() };
+        in_string ^= next == '"';
+        out.push_str(rest.get(..taken).unwrap_or_default());
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    out
 }
 
 fn unknown(config: &Config) -> Error {

@@ -149,6 +149,7 @@ pub(super) fn moe(f: &Fields, keys: (&[&str], &[&str], &str)) -> Result<Moe> {
         num_experts,
         experts_per_token,
         intermediate_size: f.count(width, MAX_WIDTH)?,
+        latent_size: None,
         gated: true,
         bias: false,
         router_bias: false,

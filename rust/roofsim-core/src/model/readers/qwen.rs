@@ -1,12 +1,28 @@
-//! Qwen 2, 2.5 and 3, dense and mixture of experts, with and without vision towers; `MiMo` 7B.
+//! Qwen 1 to 3, dense and mixture of experts, with and without vision towers; `MiMo` 7B.
 
 use super::config::{Body, Config};
-use super::fields::{Fields, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH};
+use super::fields::{Fields, MAX_HEADS, MAX_LAYERS, MAX_TOKENS, MAX_WIDTH};
 use super::parts::{self, Shape};
 use super::quantisation::Modules;
 use super::vision;
 use crate::error::Result;
 use crate::model::{Attention, FeedForward, Mixer, Model, Moe, Span};
+
+/// `QWenLMHeadModel` (Qwen 1): `intermediate_size` is that of gate and up together; bias as in Qwen 2.
+pub(super) fn qwen1(config: &Config) -> Result<Model> {
+    let f = &config.text;
+    let shape = Shape::read(f)?;
+    let key = "intermediate_size";
+    let both = f.count(key, MAX_WIDTH)?;
+    if !both.is_multiple_of(2) {
+        return Err(f.refuse(key, "must be even: it is the width of gate and up together"));
+    }
+    let head_dim = f.count_or("kv_channels", MAX_HEADS, shape.head_dim)?;
+    let shape = Shape { head_dim, ..shape };
+    let attention = Attention { qkv_bias: true, ..shape.attention(Span::Full) };
+    let spans = parts::uniform(Span::Full, shape.num_layers);
+    parts::dense_decoder(config, &shape, spans, &attention, &parts::gated(both / 2), config.tied(false)?)
+}
 
 /// `Qwen2ForCausalLM`: bias on query, key and value, for which the file has no key.
 pub(super) fn qwen2(config: &Config) -> Result<Model> {

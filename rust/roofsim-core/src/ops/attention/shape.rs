@@ -143,7 +143,7 @@ pub fn attended_pairs(span: Span, request: Request) -> u64 {
     let base = s - q;
     match span {
         Span::Full => q * base + q * (q + 1) / 2,
-        Span::Sliding(window) => {
+        Span::Sliding(window) | Span::Selected(window) => {
             // Rows that still see everything, then rows that see one window each.
             let growing = window.saturating_sub(base).min(q);
             growing * base + growing * (growing + 1) / 2 + (q - growing) * window
@@ -163,6 +163,8 @@ pub fn keys_read(span: Span, request: Request) -> u64 {
     let (q, s) = (request.query_tokens, request.context_tokens);
     match span {
         Span::Full => s,
+        // Every row may choose others.
+        Span::Selected(top_k) => s.min(top_k.saturating_mul(q)),
         Span::Sliding(window) => s.min(window + q - 1),
         Span::Chunked(chunk) => s - (s - q) / chunk * chunk,
     }
@@ -181,6 +183,11 @@ impl AttentionShape {
                 (2 * width * u128::from(self.num_heads) * u128::from(pairs), 0, 0)
             }
             Some(latent) => {
+                // Rows that choose for themselves share no tile of expanded keys: all of them are expanded, and masked.
+                let (keys, pairs) = match self.span {
+                    Span::Selected(_) => (request.context_tokens, attended_pairs(Span::Full, request)),
+                    _ => (keys, pairs),
+                };
                 let expanded = self.expanded_flops(latent, keys, pairs);
                 (split_flops.min(expanded), expanded, self.expanded_flops(latent, keys, 0))
             }
@@ -378,7 +385,7 @@ impl AttentionShape {
     fn most_blocks(&self) -> u64 {
         match self.span {
             Span::Full => u64::MAX,
-            Span::Sliding(limit) | Span::Chunked(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
+            Span::Sliding(limit) | Span::Chunked(limit) | Span::Selected(limit) => (limit + BLOCK - 1).div_ceil(BLOCK),
         }
     }
 

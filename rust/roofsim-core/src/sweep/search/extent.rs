@@ -54,7 +54,7 @@ fn load(op: &AttentionOp, query: u64, context: u64) -> Load {
 /// Least load, part by part, of contexts from `first` to `last` with `query` new tokens, at most `first`.
 pub(super) fn least(op: &AttentionOp, query: u64, first: u64, last: u64) -> Load {
     match op.shape.span {
-        Span::Full | Span::Sliding(_) => load(op, query, first),
+        Span::Full | Span::Sliding(_) | Span::Selected(_) => load(op, query, first),
         Span::Chunked(chunk) => turns(op, query, first, last, chunk, f64::min),
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn least(op: &AttentionOp, query: u64, first: u64, last: u64) -> Load
 /// Most load, part by part, of the same.
 pub(super) fn most(op: &AttentionOp, query: u64, first: u64, last: u64) -> Load {
     match op.shape.span {
-        Span::Full | Span::Sliding(_) => load(op, query, last),
+        Span::Full | Span::Sliding(_) | Span::Selected(_) => load(op, query, last),
         Span::Chunked(chunk) => turns(op, query, first, last, chunk, f64::max),
     }
 }

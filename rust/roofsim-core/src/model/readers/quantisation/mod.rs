@@ -22,6 +22,8 @@ pub(super) struct Modules {
     pub(super) mixer: &'static [&'static str],
     /// Projection out of the mixer.
     pub(super) mixer_output: &'static [&'static str],
+    /// Projections of the indexer of sparse attention.
+    pub(super) indexer: &'static [&'static str],
     /// Dense feed-forward.
     pub(super) dense: &'static [&'static str],
     /// Shared experts.
@@ -35,6 +37,7 @@ impl Modules {
     pub(super) const LLAMA: Self = Self {
         mixer: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
         mixer_output: &["self_attn.o_proj"],
+        indexer: &[],
         dense: &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
         shared_experts: &[],
         routed_experts: &[],
@@ -122,6 +125,7 @@ impl Quantisation {
         Ok(LayerFormats {
             mixer: self.group(layer, modules.mixer)?,
             mixer_output: self.group(layer, modules.mixer_output)?,
+            indexer: self.group(layer, modules.indexer)?,
             dense: self.group(layer, modules.dense)?,
             shared_experts: self.group(layer, modules.shared_experts)?,
             routed_experts: self.group(layer, modules.routed_experts)?,

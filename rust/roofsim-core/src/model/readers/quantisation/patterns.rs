@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::readers::fields::cut;
 
 /// What text models hang under, in the order in which wrappers add it.
-const ROOTS: [&str; 3] = ["model.language_model.", "language_model.model.", "model."];
+const ROOTS: [&str; 4] = ["model.language_model.", "language_model.model.", "model.", "backbone."];
 
 /// A set of module patterns.
 ///
