@@ -21,8 +21,7 @@ use crate::calibration::{AttentionLaw, GemmLaw, GroupedGemmLaw};
 use crate::capacity::Capacity;
 use crate::deployment::Deployment;
 use crate::model::Span;
-use crate::ops::attention::attended_pairs;
-use crate::ops::{AttentionOp, Load};
+use crate::ops::Load;
 use crate::roofline::{Bound, OpCost};
 use crate::step::RowOp;
 use crate::workload::{MAX_TOKENS, Request};
@@ -64,8 +63,8 @@ pub(super) struct Corners {
     most: Corner,
     /// No row of the region takes less time for each of its sequences than this over the most of them.
     shared_s: f64,
-    /// More than any row's MFU and MBU; infinite where only the corners say something.
-    utilisation: [f64; 2],
+    /// No less than any row's MBU; infinite where only the corners say something.
+    most_mbu: f64,
     /// 0 where both corners are the same bits.
     slack: f64,
     contexts: (u64, u64),
@@ -198,7 +197,7 @@ impl<'a> Prospect<'a> {
             least,
             most,
             shared_s: least.time_s,
-            utilisation: [f64::INFINITY; 2],
+            most_mbu: f64::INFINITY,
             slack: if flat { 0.0 } else { self.slack },
             contexts: (first, last),
         };
@@ -212,9 +211,8 @@ impl<'a> Prospect<'a> {
     ///
     /// The time of attention by packed rows is made of what is proportional to the batch, of constants, maxima and
     /// minima of these, and a charge for crowding that is concave: at `b` of at most `B` sequences it takes at least
-    /// `b/B` of what it takes at `B`. So of `b / (rows + attention)` the largest batch has the most. Of one new token the
-    /// same holds along the keys, of which FLOPs are a multiple but for those of projections: within attention no row has
-    /// a larger share of the peak than the corner of the largest sizes.
+    /// `b/B` of what it takes at `B`. So of `b / (rows + attention)` the largest batch has the most. No operation takes
+    /// less than its bytes do at the full bandwidth.
     fn tighten(&mut self, deployment: &Deployment, corners: &mut Corners, low: &[Load], high: &[Load]) {
         let (least, most) = (corners.least, corners.most);
         let step = &deployment.step;
@@ -233,36 +231,15 @@ impl<'a> Prospect<'a> {
             self.rows_cost(deployment, least.batch, least.query_tokens),
             self.rows_cost(deployment, most.batch, most.query_tokens),
         );
-        // Of attention: the least time, the least and the most FLOPs over the peak, the most bytes over the bandwidth.
-        let (mut least_s, mut low_peak_s, mut high_peak_s, mut high_bytes_s) = (0.0, 0.0, 0.0, 0.0);
-        let mut share: f64 = 0.0;
+        let (mut least_s, mut attention_s) = (0.0, 0.0);
         for ((entry, low), high) in step.attention.iter().zip(low).zip(high) {
             let (law, count) = (&entry.op.law, entry.count as f64);
-            let wide = low.times(most.batch as f64);
-            let (low, high) = (low.times(least.batch as f64), high.times(most.batch as f64));
-            least_s += count * law.time_s(&low);
-            low_peak_s += count * low.flops * law.seconds_per_flop;
-            high_peak_s += count * high.flops * law.seconds_per_flop;
-            high_bytes_s += count * (law.fixed_bytes + high.bytes) * law.seconds_per_byte;
-            let own = if packed && most.query_tokens == 1 {
-                let [of_keys, of_rows] = flops_of_one(&entry.op, corners.contexts.1);
-                let peak_s = |flops: f64| most.batch as f64 * flops * law.seconds_per_flop;
-                quotient(peak_s(of_keys), law.time_s(&high)) + quotient(peak_s(of_rows), law.time_s(&wide))
-            } else {
-                1.0
-            };
-            share = share.max(own.min(1.0));
+            least_s += count * law.time_s(&low.times(least.batch as f64));
+            let bytes = law.fixed_bytes + high.times(most.batch as f64).bytes;
+            attention_s += count * bytes * law.seconds_per_byte;
         }
-        // (R + a) / (T + max(A, a / share)) rises until the maximum changes and is monotone beyond.
-        let rows_s = low_rows.time_s.max(high_rows.peak_compute_s);
-        let mfu =
-            |peak_s: f64| quotient(high_rows.peak_compute_s + peak_s, rows_s + least_s.max(quotient(peak_s, share)));
-        let kink = (share * least_s).max(low_peak_s).min(high_peak_s);
-        let rows_bytes_s = high_rows.bytes * step.seconds_per_byte;
-        corners.utilisation = [
-            mfu(kink).max(mfu(high_peak_s)),
-            quotient(rows_bytes_s + high_bytes_s, low_rows.time_s.max(rows_bytes_s) + least_s.max(high_bytes_s)),
-        ];
+        let rows_s = high_rows.bytes * step.seconds_per_byte;
+        corners.most_mbu = quotient(rows_s + attention_s, low_rows.time_s.max(rows_s) + least_s.max(attention_s));
     }
 
     fn corner(
@@ -330,7 +307,7 @@ impl<'a> Prospect<'a> {
 
     /// Bounds of a column that is not exact, before any slack; all such columns are at least 0.
     fn result(&self, corners: &Corners, column: Column) -> (f64, f64) {
-        let Corners { least, most, shared_s, utilisation: [mfu, mbu], .. } = corners;
+        let Corners { least, most, shared_s, most_mbu, .. } = corners;
         let (low, high) = (&least.cost, &most.cost);
         let of = |part: fn(&OpCost) -> f64| (part(low), part(high));
         // A part of a cost is never more than the whole.
@@ -353,13 +330,11 @@ impl<'a> Prospect<'a> {
             Column::MemoryS => part(|cost| cost.memory_s),
             Column::OverheadS => part(|cost| cost.overhead_s),
             Column::ArithmeticIntensity => (quotient(low.flops, high.bytes), quotient(high.flops, low.bytes)),
-            Column::Mfu => {
-                (quotient(low.peak_compute_s, high.time_s), quotient(high.peak_compute_s, low.time_s).min(*mfu))
-            }
+            Column::Mfu => (quotient(low.peak_compute_s, high.time_s), quotient(high.peak_compute_s, low.time_s)),
             Column::Mbu => {
                 let seconds_per_byte = self.combination.runs.as_ref().map_or(0.0, |(d, _)| d.step.seconds_per_byte);
                 let [low_s, high_s] = [low, high].map(|cost| cost.bytes * seconds_per_byte);
-                (quotient(low_s, high.time_s), quotient(high_s, low.time_s).min(*mbu))
+                (quotient(low_s, high.time_s), quotient(high_s, low.time_s).min(*most_mbu))
             }
             Column::EnergyJ => {
                 let joules = |cost| self.combination.runs.as_ref().ok().and_then(|(d, _)| d.energy_j(cost));
@@ -414,18 +389,6 @@ fn rows(batch: u64, query: u64) -> u64 {
 /// `x / y` with 0 of nothing being 0, as in a cost.
 fn quotient(x: f64, y: f64) -> f64 {
     if x > 0.0 { x / y } else { 0.0 }
-}
-
-/// Most FLOPs of a request of one new token: those that are a multiple of the keys it sees, and those of its row.
-fn flops_of_one(op: &AttentionOp, context: u64) -> [f64; 2] {
-    let Ok(request) = Request::new(1, context) else { return [f64::INFINITY; 2] };
-    let keys = attended_pairs(op.shape.span, request);
-    match op.shape.latent {
-        _ if matches!(op.shape.span, Span::Chunked(_)) => [f64::INFINITY; 2],
-        // The absorbed form is one of two, of which the cheaper counts.
-        Some(latent) => [(0, keys), (1, 0)].map(|(rows, keys)| op.shape.absorbed_flops(latent, rows, keys) as f64),
-        None => [op.load(request).flops, 0.0],
-    }
 }
 
 /// Infinite where a mixture has so many experts that the slack would not cover their expectation: bounds say nothing.
