@@ -37,6 +37,7 @@ __all__ = [
     "_join_sketches",
     "_join_top_k",
     "_latent_attention_costs",
+    "_look_up_numpy",
     "_pareto",
     "_plan",
     "_prefers_group_search",
@@ -524,6 +525,7 @@ def _attention_costs(
     kv_cache_dtype: str,
     sliding_window: int | None = None,
 ) -> _Costs: ...
+def _look_up_numpy() -> None: ...
 def _latent_attention_costs(
     accelerator: Accelerator,
     batch_size: _Counts,

@@ -16,7 +16,7 @@ from roofsim.arguments import columns as column_names
 from roofsim.arguments import distinct, integer, request
 from roofsim.batches import named_columns
 from roofsim.columns import ROW, Columns, memory
-from roofsim.errors import CountOverflowError, RoofsimError, SpecError
+from roofsim.errors import CountOverflowError, SpecError
 from roofsim.identity import calibration_source, describe, differences
 from roofsim.prices import choose_kind, device_prices
 from roofsim.reducing import ReducingSpace
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from roofsim.arguments import Rows
 
 __all__ = ["Columns", "Front", "SweepSpace", "TopK"]
+
+_core._look_up_numpy()
 
 DEFAULT_COLUMNS = ("time_s", "bound", "tokens_per_s_per_gpu", "fits", "status")
 MAX_BYTES = 4 << 30

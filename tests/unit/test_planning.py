@@ -8,6 +8,7 @@ import pickle
 import pytest
 
 import roofsim as rs
+from roofsim.catalog import calibration_names
 
 WORKLOAD = {"input_tokens": 4000, "output_tokens": 500, "ttft_s": 1.0, "tpot_s": 0.03}
 ON_DEMAND_ONLY, RESERVED_TOO = "a100-sxm-80gb", "b200-sxm"
@@ -50,8 +51,8 @@ def test_one_library_for_all_leaves_nothing_to_say_and_is_each_device_s_own():
     ("device", "library", "found", "basis"),
     [
         ("h100-sxm", "vllm", "vllm", "published"),
-        ("h200-sxm", "sglang", "sglang", "borrowed"),  # of the H100, same family
-        ("b200-sxm", "vllm", "tensorrt-llm", "published"),  # the family was measured, this library was not
+        ("h100-pcie", "sglang", "sglang", "borrowed"),  # of the H100 SXM, same family
+        ("l40s", "sglang", "vllm", "published"),  # the family was measured, this library was not
         ("mi300x", "vllm", "vllm", "borrowed"),  # nobody measured the family
         ("h100-sxm", "torch", "torch", "measured"),
     ],
@@ -91,14 +92,19 @@ def test_an_engine_does_not_choose_kernels_and_says_whose_they_are():
     assert about(plan("h100-sxm", engine="vllm", calibration="ideal"), "Engine vllm") == []
 
 
-def test_the_default_of_the_a100_is_the_profile_that_leaves_least_out():
-    own = rs.Accelerator.load("a100-sxm-80gb").calibration
-    shares = {
-        name: errors["left_out"] / (errors["left_out"] + errors["num_points"])
-        for name in ("vllm", "tensorrt-llm")
-        for errors in [rs.Calibration.load(f"a100-sxm-80gb-{name}").provenance["errors"]["decode_attention.bf16"]]
-    }
-    assert own.kernel_library == min(shares, key=shares.__getitem__)
+@pytest.mark.parametrize("device", ["a100-sxm-80gb", "l40s", "h100-sxm", "h200-sxm", "b200-sxm", "gb200"])
+def test_the_default_of_a_device_is_the_profile_that_is_least_far_off(device):
+    def off(name):
+        classes = rs.Calibration.load(name).provenance["errors"]
+        total = 0.0
+        for common in ("gemm.bf16", "decode_attention.bf16", "prefill_attention.bf16"):
+            errors = classes[common]
+            points, left_out = errors["num_points"], errors["left_out"]
+            total += (errors["unseen_percent"] * points + 100 * left_out) / (points + left_out)
+        return total
+
+    own = [name for name in calibration_names() if name.startswith(f"{device}-")]
+    assert rs.Accelerator.load(device).calibration.name == min(own, key=off)
 
 
 def test_auto_takes_the_kind_that_most_devices_have_and_says_what_the_others_have():

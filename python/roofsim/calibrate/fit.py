@@ -31,6 +31,8 @@ STARTS = 4
 SPREAD = 0.25
 """Log spread of the further starts around the first."""
 MAX_SECONDS = 1e-3
+MOST = 1e6
+"""Largest value of constants without a domain of their own, as the core reads them."""
 LONGEST_SPLIT_S = {"split_t0_s": 8e-6, "split_c_s": 1e-7}
 """What splitting the KV axis may cost: decodes that never need it leave it free, and one more draft token would fall
 off a cliff."""
@@ -117,7 +119,7 @@ class _Axis:
         if self.domain == "fraction":
             return 0.0, LONGEST_TAIL if self.path.endswith(".tail") else 1.0
         longest = LONGEST_SPLIT_S.get(self.path.rpartition(".")[2], MAX_SECONDS)
-        return 0.0, (longest / self.scale if self.unit == "s" else max(100.0 * start, 1e6 / self.scale))
+        return 0.0, (longest if self.unit == "s" else MOST) / self.scale
 
     def spread(self, value: float) -> float:
         """Return the plausible spread around a value, as the optimiser sees it."""

@@ -126,6 +126,24 @@ def with_own_law(accelerator: Accelerator, members: Sequence[Observations]) -> A
     return accelerator.with_calibration(tree)
 
 
+def assume_chunks(accelerator: Accelerator, kernel_library: str, observed: Sequence[Observations]) -> Accelerator:
+    """Return the device whose attention packs more rows of a KV head than one pass takes into whole tiles.
+
+    Of chunks and drafts behind a cached context, which published tables lack: without it one more draft token would
+    take a tile for every query head. It is assumed after the fit, which would lend it to prompts.
+    """
+    if kernel_library == "torch" or _has_chunks(observed) or not any("attention" in one.family for one in observed):
+        return accelerator
+    tree = json.loads(accelerator.calibration.to_json())
+    for law in (
+        tree["attention"],
+        *(tree.get("attention_by_dtype") or {}).values(),
+        *(tree.get("attention_by_kv_cache") or {}).values(),
+    ):
+        law["split_tiles"] = 1.0
+    return accelerator.with_calibration(tree)
+
+
 def _quantises(kernel_library: str, dtype: str, products: Sequence[str]) -> bool:
     """Whether a library's GEMM times contain the quantising of activations: of narrow types, but for torch's kernels.
 
@@ -164,6 +182,7 @@ def held_constants(accelerator: Accelerator, kernel_library: str, observed: Sequ
         latent = path.startswith("latent_attention.")
         if not _has_chunks(observed):
             held += [path + name for name in OF_CHUNKS]
+        held.append(path + "split_tiles")
         if kernel_library != "torch":
             held += [path + name for name in CROWD]
         if latent:

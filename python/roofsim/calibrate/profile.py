@@ -16,7 +16,7 @@ from roofsim.calibrate.fit import STARTS, Constant, fit, require_scipy
 from roofsim.calibrate.folds import unseen_residuals
 from roofsim.calibrate.graphs import GRAPH_S, graph_seconds
 from roofsim.calibrate.joint import join
-from roofsim.calibrate.laws import BY_DTYPE, COLLECTIVES, held_constants, laws, starting, with_own_law
+from roofsim.calibrate.laws import BY_DTYPE, COLLECTIVES, assume_chunks, held_constants, laws, starting, with_own_law
 from roofsim.calibrate.observations import (
     CLASSES,
     LeftOut,
@@ -286,6 +286,7 @@ def calibrate(
             residuals = np.split(law.residuals, split)
             folds = [np.arange(len(one)) % 5 for one in members]
         judged += [_Judged(*each) for each in zip(members, residuals, folds, strict=True)]
+    fitted = assume_chunks(fitted, source.kernel_library, observed)
     results = _results(fitted, judged)
     tree = _tree(accelerator, fitted, source, results)
     borrowed = _take_collectives(tree, collectives) if collectives is not None else {}
@@ -442,14 +443,16 @@ def _results(fitted: Accelerator, judged: Sequence[_Judged]) -> list[ClassResult
     An operand type with few points takes over how widths depend on the shape from the type of its class with most,
     where that makes a narrower bar than a plain share of the time.
     """
-    made = [parts(fitted, each.observed) for each in judged]
+    library = _without_direct(fitted)
+    priced = [library if each.observed.family == "collective" else fitted for each in judged]
+    made = [parts(device, each.observed) for device, each in zip(priced, judged, strict=True)]
     forms: dict[str, Bar] = {}
     for each, own in sorted(zip(judged, made, strict=True), key=lambda pair: -len(pair[0].observed)):
         if len(each.observed) >= FEW:
             forms.setdefault(each.observed.family, spreads(each.error, own, even_weights(each.kinds)))
     results = []
-    for each, own in zip(judged, made, strict=True):
-        one, cost = each.observed, costs(fitted, each.observed)
+    for device, each, own in zip(priced, judged, made, strict=True):
+        one, cost = each.observed, costs(device, each.observed)
         lent = [forms[one.family]] if len(one) < FEW and one.family in forms else []
         made_with = [honest_bar(each.error, each.folds, each.kinds, own, form) for form in (None, *lent)]
         bar, held = min(made_with, key=lambda made: float(made[0].width(own).mean()))
@@ -458,6 +461,14 @@ def _results(fitted: Accelerator, judged: Sequence[_Judged]) -> list[ClassResult
         interval = {**bar.to_dict(), **measured}
         results.append(_scored(one, cost, one.measured_s / np.exp(each.residuals), interval, held))
     return results
+
+
+def _without_direct(accelerator: Accelerator) -> Accelerator:
+    """Return the device with the collective library's all-reduce alone, as the library was measured."""
+    tree = json.loads(accelerator.calibration.to_json())
+    if tree.pop("direct_all_reduce", None) is None:
+        return accelerator
+    return accelerator.with_calibration(tree)
 
 
 def _pooled(intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -365,7 +365,7 @@ def _spread(front: list[dict[str, Any]], by: str, most: int) -> list[dict[str, A
     >>> [row["mfu"] for row in _spread([{"mfu": x} for x in (0.1, 0.5, 0.3, 0.2, 0.4)], "mfu", 3)]
     [0.5, 0.3, 0.1]
     """
-    ordered = sorted(front, key=lambda row: row[by], reverse=COLUMNS[by][0] == "higher")
+    ordered = sorted(front, key=lambda row: row[by], reverse=roofsim.sweep.COLUMNS[by][0] == "higher")
     if len(ordered) <= most:
         return ordered
     last = len(ordered) - 1

@@ -369,7 +369,7 @@ _UNUSUAL = {"head_s": 2e-5, "prepare_bytes": 10.0}
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field in {"tail", "exposed", "own", "e_switch", "overlap"}:
+    if field in {"tail", "exposed", "own", "e_switch", "overlap", "split_tiles"}:
         return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY

@@ -34,11 +34,17 @@ use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use roofsim_core::sweep::{Column, ColumnKind, Direction};
 
+/// NumPy's functions are looked up at their first use and nothing may go wrong then, not even Ctrl-C: before a long
+/// sweep, not in it, and not where nobody asks for arrays.
+#[pyfunction]
+#[pyo3(name = "_look_up_numpy")]
+fn look_up_numpy(py: Python<'_>) {
+    drop(PyArray1::<f64>::zeros(py, 0, false).readwrite());
+}
+
 /// The compiled core.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    // NumPy's functions are looked up at their first use and nothing may go wrong then, not even Ctrl-C: now, not later.
-    drop(PyArray1::<f64>::zeros(module.py(), 0, false).readwrite());
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     let columns: Vec<(&str, &str, &str)> = Column::ALL
@@ -67,6 +73,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(search::search_pareto, module)?)?;
     module.add_function(wrap_pyfunction!(search::prefers_group_search, module)?)?;
     module.add_function(wrap_pyfunction!(search::search_best_per_group, module)?)?;
+    module.add_function(wrap_pyfunction!(look_up_numpy, module)?)?;
     reductions::add_to(module)?;
     batches::add_to(module)?;
     arrow::add_to(module)?;

@@ -24,11 +24,18 @@ const BOX: &[(&str, &str)] = &[
     in_the_catalogue!("h200-sxm-torch"),
     in_the_catalogue!("h200-sxm-tensorrt-llm"),
     in_the_catalogue!("h200-sxm-vllm"),
+    in_the_catalogue!("h200-sxm-sglang"),
     in_the_catalogue!("a100-sxm-80gb-tensorrt-llm"),
     in_the_catalogue!("a100-sxm-80gb-vllm"),
+    in_the_catalogue!("a100-sxm-80gb-sglang"),
     in_the_catalogue!("l40s-tensorrt-llm"),
+    in_the_catalogue!("l40s-vllm"),
     in_the_catalogue!("b200-sxm-tensorrt-llm"),
+    in_the_catalogue!("b200-sxm-vllm"),
+    in_the_catalogue!("b200-sxm-sglang"),
     in_the_catalogue!("gb200-tensorrt-llm"),
+    in_the_catalogue!("gb200-vllm"),
+    in_the_catalogue!("gb200-sglang"),
 ];
 
 /// The classes that every profile of a device has, by which they compare.
@@ -150,6 +157,7 @@ pub(super) fn assumed() -> Calibration {
             tile_last: 0.1,
             tile_end: 0.9,
             prefix_tile_s: 5.5 * US,
+            split_tiles: 0.0,
             prepare_bytes: 0.0,
             latent_e_c: 0.55,
             latent_t0_s: 9.0 * US,

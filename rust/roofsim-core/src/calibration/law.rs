@@ -123,6 +123,9 @@ pub enum AttentionLaw {
         tile_end: f64,
         /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
         prefix_tile_s: Seconds,
+        /// Rate of a KV head's packed rows beyond one pass, in whole tiles, over that of query tiles; 0: never packed.
+        #[serde(default)]
+        split_tiles: f64,
         /// Query tiles: bytes per element of the new queries, keys and values that a kernel before it moves, which
         /// rotates and stores them, where the library counts it in.
         #[serde(default)]

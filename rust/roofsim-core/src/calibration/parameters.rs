@@ -237,6 +237,14 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter(
         "attention",
         "kernels",
+        "split_tiles",
+        "1",
+        Fraction,
+        "rate of whole tiles of packed rows over query tiles",
+    ),
+    parameter(
+        "attention",
+        "kernels",
         "prepare_bytes",
         "bytes",
         NonNegative,

@@ -1,7 +1,7 @@
 //! The order in which a forward pass runs its operations: how tables of a step read. Sums have an order of their own.
 
 /// Names of operations as a forward pass comes to them; layers of several kinds fall together by name.
-const FORWARD_PASS: [&str; 45] = [
+const FORWARD_PASS: [&str; 46] = [
     "embedding",
     "embedding_all_reduce",
     "norm",
@@ -43,6 +43,7 @@ const FORWARD_PASS: [&str; 45] = [
     "down_proj",
     "feed_forward_all_reduce",
     "stage_send",
+    "node_send",
     "final_norm",
     "lm_head",
     "logits_all_gather",

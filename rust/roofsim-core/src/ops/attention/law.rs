@@ -5,7 +5,7 @@
 //! combines the parts. Both read the cache, and both stream keys through a unit at a finite rate: the first keys are
 //! waited for before memory is busy, hence the soft maximum of the two. The minimum of monotone times is monotone.
 
-use super::shape::{AttentionShape, Counts};
+use super::shape::{AttentionShape, Counts, PackedRows, Tiles};
 use crate::arithmetic::{larger, smaller};
 use crate::calibration::AttentionLaw;
 use crate::error::Result;
@@ -127,6 +127,8 @@ pub struct KernelLaw {
     pub(super) split_seconds_per_flop: f64,
     /// One tile of rows: seconds per FLOP of all units, exponentials included. Infinite where rows are never tiled.
     tile_seconds_per_flop: f64,
+    /// Rows of a KV head in whole tiles, which some kernels pack; infinite for others.
+    split_tile_seconds_per_flop: f64,
     expansion_seconds_per_flop: f64,
     stream_seconds_per_byte: f64,
     /// Fixed time of a pass by packed rows.
@@ -194,6 +196,7 @@ impl KernelLaw {
             requests_to_crowd: 0.0,
             split_seconds_per_flop: seconds_per_flop,
             tile_seconds_per_flop: f64::INFINITY,
+            split_tile_seconds_per_flop: f64::INFINITY,
             expansion_seconds_per_flop: seconds_per_flop,
             stream_seconds_per_byte: 0.0,
             pass_t0_s: 0.0,
@@ -244,6 +247,7 @@ impl KernelLaw {
             tile_end,
             prefix_tile_s,
             prepare_bytes,
+            split_tiles,
             latent_e_c,
             latent_t0_s,
         } = law
@@ -273,6 +277,8 @@ impl KernelLaw {
         let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
         let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
         let split_seconds_per_flop = larger(split_s / machine.compute_rate, split_s);
+        let tile_seconds_per_flop =
+            if tiled && shape.latent.is_none() { block_s / (shape.block_flops() * units) } else { f64::INFINITY };
         Ok(Self {
             kernels: if tiled { Kernels::PassAndSplit } else { Kernels::Split },
             memory_seconds_per_byte: machine.seconds_per_byte / (e_m * machine.memory_rate),
@@ -284,8 +290,9 @@ impl KernelLaw {
             crowd_s: crowded,
             requests_to_crowd: shape.streamed_heads() / (crowd_heads * units),
             split_seconds_per_flop,
-            tile_seconds_per_flop: if tiled && shape.latent.is_none() {
-                block_s / (shape.block_flops() * units)
+            tile_seconds_per_flop,
+            split_tile_seconds_per_flop: if split_tiles > 0.0 {
+                tile_seconds_per_flop / split_tiles
             } else {
                 f64::INFINITY
             },
@@ -311,9 +318,9 @@ impl KernelLaw {
     /// The load of one request.
     pub fn load(&self, counts: &Counts) -> Load {
         let mut split_s = if counts.is_packed {
-            self.packed_s(counts.split_flops, counts)
+            self.packed_s(counts.rows.flops, counts)
         } else {
-            self.split_s(counts.split_flops, counts.prepared_elements)
+            self.split_s(&counts.rows, counts.prepared_elements)
         };
         if self.kernels == Kernels::Split && counts.expanded_flops > 0.0 {
             split_s = smaller(split_s, counts.expanded_flops * self.expansion_seconds_per_flop);
@@ -338,15 +345,27 @@ impl KernelLaw {
     }
 
     /// Time of the KV-splitting kernel's arithmetic and of preparing its queries, spread over all units.
-    pub(super) fn split_s(&self, flops: f64, prepared_elements: f64) -> f64 {
-        flops * self.split_seconds_per_flop + self.heads_s + prepared_elements * self.prepare_seconds_per_element
+    pub(super) fn split_s(&self, rows: &PackedRows, prepared_elements: f64) -> f64 {
+        self.split_arithmetic_s(rows) + self.heads_s + prepared_elements * self.prepare_seconds_per_element
+    }
+
+    /// Some kernels pack more rows of a KV head than one pass takes into whole tiles, behind cached keys: the new tokens
+    /// alone are never cheaper by that than tiles of their queries.
+    fn split_arithmetic_s(&self, rows: &PackedRows) -> f64 {
+        let tiles_s = larger(rows.flops, rows.one_tile_flops) * self.split_tile_seconds_per_flop;
+        smaller(rows.flops * self.split_seconds_per_flop, larger(tiles_s, self.blocks_s(&rows.own)))
+    }
+
+    /// Time of the blocks of query tiles, spread over all units.
+    fn blocks_s(&self, tiles: &Tiles) -> f64 {
+        (tiles.blocks + self.tile_start * tiles.count) * self.block_s * self.tiles_to_units
     }
 
     /// Time of the arithmetic of packed rows, spread over all units: never more than that of a whole tile of rows, so
     /// that a kernel which one row keeps busy does not price many rows at many times that.
     fn packed_s(&self, flops: f64, counts: &Counts) -> f64 {
         let arithmetic_s = flops * self.split_seconds_per_flop;
-        self.heads_s + smaller(arithmetic_s, counts.one_tile_flops * self.tile_seconds_per_flop)
+        self.heads_s + smaller(arithmetic_s, counts.rows.one_tile_flops * self.tile_seconds_per_flop)
     }
 
     /// Time to stream the keys of one KV head through one unit.
@@ -357,13 +376,12 @@ impl KernelLaw {
     /// The fields of a request whose queries are tiled.
     pub(super) fn tiled(&self, counts: &Counts) -> Load {
         let stream_s = self.stream_s(counts);
-        let time_s = |blocks: f64, tiles: f64| (blocks + self.tile_start * tiles) * self.block_s * self.tiles_to_units;
-        let whole_s = time_s(counts.whole.blocks, counts.whole.count);
+        let whole_s = self.blocks_s(&counts.whole);
         // Parts behind a prefix are merged; where that costs more than the whole context from its beginning, the
         // latter counts: so that one more new token of the same context never helps.
         let tile_s = if counts.has_prefix {
             let merged_s = counts.tiles.count * self.prefix_tile_s * self.tiles_to_units;
-            smaller(time_s(counts.tiles.blocks, counts.tiles.count) + merged_s, whole_s)
+            smaller(self.blocks_s(&counts.tiles) + merged_s, whole_s)
         } else {
             whole_s
         };
@@ -371,7 +389,7 @@ impl KernelLaw {
         let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop + prepare_s;
         let packed_s = self.packed_s(counts.packed_limit_flops, counts);
         let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
-        let split_s = counts.split_flops * self.split_seconds_per_flop;
+        let split_s = self.split_arithmetic_s(&counts.rows);
         Load {
             // Never cheaper than the most rows that are packed, so that one more row never helps.
             tile_s: larger(tile_s, packed_s),

@@ -82,7 +82,7 @@ impl KernelLaw {
         let mut run = Run { request, split_s, short_s: Vec::new(), tiled: Vec::new() };
         if request.query_tokens > SHORT[0] {
             let short_s =
-                |most: &u64| count * self.split_s(shape.short_flops(*most, request), shape.prepared_elements(*most));
+                |most: &u64| count * self.split_s(&shape.rows(*most, request), shape.prepared_elements(*most));
             run.short_s = limits.short.iter().map(short_s).collect();
             let tiled = |most: &u64| {
                 let context_tokens = request.context_tokens.min(*most);

@@ -71,12 +71,10 @@ pub struct Counts {
     /// The bytes that the kernel itself moves: tiles of queries leave the writing of new entries to the kernel that
     /// made them. Never fewer than the most rows that are packed move.
     pub moved_bytes: f64,
-    /// FLOPs of packed rows over every key read.
-    pub split_flops: f64,
+    /// The rows of all KV heads, as the KV-splitting kernel packs them.
+    pub rows: PackedRows,
     /// FLOPs of the most rows that are packed, over the same keys.
     pub packed_limit_flops: f64,
-    /// FLOPs of one whole tile of rows over the same keys, for every KV head.
-    pub one_tile_flops: f64,
     /// Whether the rows of a KV head are few enough for one pass over the keys.
     pub is_packed: bool,
     /// Elements of new queries, keys and values that are rotated and stored before a kernel of tiles.
@@ -105,6 +103,17 @@ pub struct Counts {
     pub expanded_flops: f64,
     /// Latent attention: FLOPs of expanding the keys and values read.
     pub expansion_flops: f64,
+}
+
+/// Rows of one request that share KV heads, all heads.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PackedRows {
+    /// FLOPs over every key read.
+    pub flops: f64,
+    /// FLOPs of one whole tile of rows over the same keys, for every KV head.
+    pub one_tile_flops: f64,
+    /// Query tiles of the new tokens among themselves.
+    pub own: Tiles,
 }
 
 /// Query tiles of one request, all heads.
@@ -187,9 +196,8 @@ impl AttentionShape {
             flops: float(flops),
             bytes: float(bytes),
             moved_bytes: float(if is_packed { bytes } else { self.tiled_bytes(q, keys, bytes) }),
-            split_flops: float(split_flops),
+            rows: self.rows(q, request),
             packed_limit_flops: float(self.split_flops(self.most_packed_tokens(), request, keys)),
-            one_tile_flops: keys as f64 * (2 * (self.head_dim + self.v_head_dim) * self.num_kv_heads * BLOCK) as f64,
             is_packed,
             prepared_elements: self.prepared_elements(q),
             written_elements: if self.latent.is_some() { self.elements(q, keys) } else { 0.0 },
@@ -207,9 +215,15 @@ impl AttentionShape {
         }
     }
 
-    /// FLOPs of the KV-splitting kernel for a request of `most` new tokens over the keys that another one reads.
-    pub fn short_flops(&self, most: u64, request: Request) -> f64 {
-        self.split_flops(most, request, keys_read(self.span, request)) as f64
+    /// Packed rows of `q` new tokens over the keys that a request reads.
+    pub fn rows(&self, q: u64, request: Request) -> PackedRows {
+        let keys = keys_read(self.span, request);
+        let width = self.head_dim + self.v_head_dim;
+        PackedRows {
+            flops: float(self.split_flops(q, request, keys)),
+            one_tile_flops: keys as f64 * (2 * width * self.num_kv_heads * BLOCK) as f64,
+            own: self.query_tiles(Request { query_tokens: q, context_tokens: q }).0,
+        }
     }
 
     /// Elements of the new queries, keys and values of `q` tokens, where a kernel of its own prepares them: packed rows
