@@ -148,7 +148,9 @@ def test_filters_on_axes_leave_out_no_row_that_passes():
     ):
         expected = every["row"][passes].tolist()
         assert space.run(["row", "time_s"], where=where)["row"].tolist() == expected
-        assert sum(rows.num_rows for rows in space.record_batches(["row"], where=where, batch_rows=100)) == len(expected)
+        assert sum(rows.num_rows for rows in space.record_batches(["row"], where=where, batch_rows=100)) == len(
+            expected
+        )
         assert sum(space.counts([], where=where).values()) == len(expected)
         best = space.top_k(5, by="time_s", where=where, method="scan")
         times = every["time_s"][passes]
