@@ -133,3 +133,25 @@ def test_no_row_at_all(space):
     assert pa.table(empty).num_rows == 0
     assert pa.table(space.record_batches(NAMES, where="batch_size > 1000")).num_rows == 0
     assert list(space.record_batches(NAMES, where="batch_size > 1000")) == []
+
+
+def test_filters_on_axes_leave_out_no_row_that_passes():
+    # Contexts of several chunks, in no order, and batches on both sides of the limits; chunks are left out unseen.
+    contexts = [*range(9000, 0, -1), *range(9001, 20_001)]
+    space = rs.SweepSpace("llama-3.1-8b", ["h100-sxm", "l40s"], batch_size=[300, 1, 7], context_tokens=contexts)
+    every = space.run(["row", "time_s", "batch_size", "context_tokens", "accelerator"])
+    for where, passes in (
+        (["context_tokens > 19990"], every["context_tokens"] > 19990),
+        (["context_tokens <= 5", "batch_size != 300"], (every["context_tokens"] <= 5) & (every["batch_size"] != 300)),
+        (["accelerator == l40s", "batch_size >= 7"], (every["accelerator"] == "l40s") & (every["batch_size"] >= 7)),
+        (["batch_size > 300"], every["batch_size"] > 300),
+    ):
+        expected = every["row"][passes].tolist()
+        assert space.run(["row", "time_s"], where=where)["row"].tolist() == expected
+        assert sum(rows.num_rows for rows in space.record_batches(["row"], where=where, batch_rows=100)) == len(
+            expected
+        )
+        assert sum(space.counts([], where=where).values()) == len(expected)
+        best = space.top_k(5, by="time_s", where=where, method="scan")
+        times = every["time_s"][passes]
+        assert list(best.values) == sorted(times.tolist())[:5]

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::block::{Block, Place};
 use super::column::Column;
+use super::filter::Filter;
 use super::kernel::{self, BLOCK, Isa};
-use super::space::Space;
-use super::tables::{PairTable, Tables};
+use super::space::{Axis, Space};
+use super::tables::{Combination, PairTable, Tables};
 use crate::deployment::Deployment;
 use crate::error::{Error, Result};
 use crate::workload::MAX_TOKENS;
@@ -47,6 +48,16 @@ pub(super) trait Visitor: Send {
     /// With [`Self::BY_LINE`]: how many rows the first block of a line shall have, whose first row is given.
     fn lead(&mut self, _first_row: u128) -> usize {
         BLOCK
+    }
+
+    /// Conditions without which no row is kept: chunks where none can pass are not shown, nor are tables made for them.
+    fn filters(&self) -> &[Filter] {
+        &[]
+    }
+
+    /// Whether what is not seen yet can be left out.
+    fn is_done(&self) -> bool {
+        false
     }
 
     /// Sees one block.
@@ -281,7 +292,7 @@ impl Runner {
         let idle: Mutex<Vec<V>> = Mutex::new((0..threads).map(|_| fresh()).collect());
         self.run(space, &plan, columns, progress, |thread, work, report| {
             let Some(mut visitor) = idle.lock().ok().and_then(|mut idle| idle.pop()) else { return };
-            while !work.tables.stop.load(Ordering::Relaxed) {
+            while !work.tables.stop.load(Ordering::Relaxed) && !visitor.is_done() {
                 let Some(index) = queue.take(thread) else { break };
                 if !report.add(work.chunk(&plan.chunk(index), &mut visitor)) {
                     break;
@@ -356,9 +367,30 @@ impl Runner {
 }
 
 impl Work<'_> {
+    /// Whether the values of the axes tell that no row of a chunk passes a filter.
+    fn excluded(&self, chunk: &Chunk, combination: &Combination, filter: &Filter) -> bool {
+        let extent = |axis: &Axis, places: &Range<usize>| {
+            let (least, most) = axis.extent(places);
+            (least as f64, most as f64)
+        };
+        let (least, most) = match filter.column {
+            Column::BatchSize => extent(&self.space.batch_size, &chunk.batches),
+            Column::ContextTokens => extent(&self.space.context_tokens, &chunk.contexts),
+            Column::QueryTokens => extent(&self.space.query_tokens, &chunk.queries),
+            column => match combination.constant(self.space, column) {
+                Some(value) => (value, value),
+                None => return false,
+            },
+        };
+        filter.excludes(least, most)
+    }
+
     /// Shows the blocks of a chunk to a visitor; returns the number of rows.
     fn chunk<V: Visitor>(&self, chunk: &Chunk, visitor: &mut V) -> Result<u128> {
         let combination = self.tables.combination(chunk.combination)?;
+        if visitor.filters().iter().any(|filter| self.excluded(chunk, &combination, filter)) {
+            return Ok(chunk.contexts.len() as u128 * chunk.queries.len() as u128 * chunk.batches.len() as u128);
+        }
         let table = self.tables.pairs(chunk, &combination)?;
         let (rows, costs) = match &combination.runs {
             Err(_) => (None, None),

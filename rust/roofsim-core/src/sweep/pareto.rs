@@ -109,6 +109,10 @@ struct Search<'a> {
 impl Visitor for Search<'_> {
     const SCREENS: bool = true;
 
+    fn filters(&self) -> &[Filter] {
+        self.filters
+    }
+
     fn visit(&mut self, block: &Block<'_>) {
         if !block.has_results() || !block.any_until(self.latest) {
             return;

@@ -123,6 +123,15 @@ struct Gather<'a> {
 }
 
 impl Visitor for Gather<'_> {
+    fn filters(&self) -> &[Filter] {
+        self.filters
+    }
+
+    /// Once there are too many rows, how many more there are does not matter.
+    fn is_done(&self) -> bool {
+        self.kept.load(Ordering::Relaxed) > self.most
+    }
+
     fn visit(&mut self, block: &Block<'_>) {
         let Some(mask) = self.mask.get_mut(..block.len) else { return };
         keep_known(block, self.filters, mask);

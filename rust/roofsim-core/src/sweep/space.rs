@@ -1,5 +1,6 @@
 //! The space: axes, their sizes, and the configuration behind a row number.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::calibration::{CalibrationChoice, mixed_libraries};
@@ -48,6 +49,17 @@ impl Axis {
         match self {
             Self::Range { start, step, .. } => start + step * index as u64,
             Self::List(values) => values.get(index).copied().unwrap_or(0),
+        }
+    }
+
+    /// Least and greatest value at some positions, of which there is one at least.
+    pub(super) fn extent(&self, positions: &Range<usize>) -> (u64, u64) {
+        match self {
+            Self::Range { .. } => (self.at(positions.start), self.at(positions.end.saturating_sub(1))),
+            Self::List(values) => {
+                let values = values.get(positions.clone()).unwrap_or(&[]);
+                values.iter().fold((u64::MAX, 0), |(least, most), &x| (least.min(x), most.max(x)))
+            }
         }
     }
 

@@ -103,6 +103,10 @@ struct Search<'a> {
 impl Visitor for Search<'_> {
     const SCREENS: bool = true;
 
+    fn filters(&self) -> &[Filter] {
+        self.filters
+    }
+
     fn prefers_large_batches(&self) -> bool {
         matches!(self.column, Column::TokensPerS | Column::TokensPerSPerGpu | Column::UsdPerMtok | Column::Mfu)
     }

@@ -198,6 +198,10 @@ struct Eyes<'a, R> {
 }
 
 impl<R: Reduction> Visitor for Eyes<'_, R> {
+    fn filters(&self) -> &[Filter] {
+        self.filters
+    }
+
     fn visit(&mut self, block: &Block<'_>) {
         self.reduction.see(self.part, block, self.filters);
     }

@@ -4,7 +4,7 @@
 //! of the least sizes bounds them from below and the corner of the largest from above. Both are evaluated by the very
 //! operations of `step`, and widened by far more than the rounding of any cost. Where a region asks for the same load
 //! everywhere (one batch, and contexts beyond every window) both corners are the same bits and nothing is widened.
-//! Quotients are bounded by quotients of bounds.
+//! Quotients are bounded by quotients of bounds, and tighter where what is divided grows with what divides it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -48,6 +48,7 @@ struct Point {
 #[derive(Debug, Clone, Copy)]
 struct Corner {
     batch: u64,
+    query_tokens: u64,
     query: f64,
     time_s: f64,
     /// All parts, where some column needs them.
@@ -60,6 +61,10 @@ struct Corner {
 pub(super) struct Corners {
     least: Corner,
     most: Corner,
+    /// No row of the region takes less time for each of its sequences than this over the most of them.
+    shared_s: f64,
+    /// No less than any row's MBU; infinite where only the corners say something.
+    most_mbu: f64,
     /// 0 where both corners are the same bits.
     slack: f64,
     contexts: (u64, u64),
@@ -188,7 +193,53 @@ impl<'a> Prospect<'a> {
         } else {
             self.corner(deployment, last_batch, last_query, high_loads, high.max_sequences)
         };
-        Some(Corners { least, most, slack: if flat { 0.0 } else { self.slack }, contexts: (first, last) })
+        let mut corners = Corners {
+            least,
+            most,
+            shared_s: least.time_s,
+            most_mbu: f64::INFINITY,
+            slack: if flat { 0.0 } else { self.slack },
+            contexts: (first, last),
+        };
+        if !flat {
+            self.tighten(deployment, &mut corners, low_loads, high_loads);
+        }
+        Some(corners)
+    }
+
+    /// Bounds of what grows with the batch in numerator and denominator alike.
+    ///
+    /// The time of attention by packed rows is made of what is proportional to the batch, of constants, maxima and
+    /// minima of these, and a charge for crowding that is concave: at `b` of at most `B` sequences it takes at least
+    /// `b/B` of what it takes at `B`. So of `b / (rows + attention)` the largest batch has the most. No operation takes
+    /// less than its bytes do at the full bandwidth.
+    fn tighten(&mut self, deployment: &Deployment, corners: &mut Corners, low: &[Load], high: &[Load]) {
+        let (least, most) = (corners.least, corners.most);
+        let step = &deployment.step;
+        // Long tiles work in whole waves, which no share of the batch divides.
+        let packed = high.iter().all(|load| load.long.tiles == 0.0);
+        if packed && least.batch < most.batch {
+            corners.shared_s = self.rows_s(deployment, least.batch, least.query_tokens);
+            for (entry, load) in step.attention.iter().zip(low) {
+                corners.shared_s += entry.count as f64 * entry.op.law.time_s(&load.times(most.batch as f64));
+            }
+        }
+        if !self.needs_costs {
+            return;
+        }
+        let (low_rows, high_rows) = (
+            self.rows_cost(deployment, least.batch, least.query_tokens),
+            self.rows_cost(deployment, most.batch, most.query_tokens),
+        );
+        let (mut least_s, mut attention_s) = (0.0, 0.0);
+        for ((entry, low), high) in step.attention.iter().zip(low).zip(high) {
+            let (law, count) = (&entry.op.law, entry.count as f64);
+            least_s += count * law.time_s(&low.times(least.batch as f64));
+            let bytes = law.fixed_bytes + high.times(most.batch as f64).bytes;
+            attention_s += count * bytes * law.seconds_per_byte;
+        }
+        let rows_s = high_rows.bytes * step.seconds_per_byte;
+        corners.most_mbu = quotient(rows_s + attention_s, low_rows.time_s.max(rows_s) + least_s.max(attention_s));
     }
 
     fn corner(
@@ -199,7 +250,14 @@ impl<'a> Prospect<'a> {
         loads: &[Load],
         max_sequences: f64,
     ) -> Corner {
-        let mut corner = Corner { batch, query: query as f64, time_s: 0.0, cost: OpCost::default(), max_sequences };
+        let mut corner = Corner {
+            batch,
+            query_tokens: query,
+            query: query as f64,
+            time_s: 0.0,
+            cost: OpCost::default(),
+            max_sequences,
+        };
         let entries = deployment.step.attention.iter().zip(loads);
         if self.needs_costs {
             corner.cost = self.rows_cost(deployment, batch, query);
@@ -222,7 +280,7 @@ impl<'a> Prospect<'a> {
         if let Some(value) = self.combination.constant(self.space, column) {
             return (value, value);
         }
-        let Corners { least, most, slack, contexts } = corners;
+        let Corners { least, most, slack, contexts, .. } = corners;
         let fits = |corner: &Corner, most| self.combination.resident(corner.batch) <= most;
         let exact = match column {
             Column::BatchSize => Some((least.batch as f64, most.batch as f64)),
@@ -241,22 +299,23 @@ impl<'a> Prospect<'a> {
         if let Some(interval) = exact {
             return interval;
         }
-        let (low, high) = self.result(least, most, column);
+        let (low, high) = self.result(corners, column);
         let or = |x: f64, unknown| if x.is_nan() { unknown } else { x };
         // Quotients of overflowed numbers say nothing; what overflows by a rounding more may be finite.
         (or(low.min(f64::MAX) * (1.0 - slack), f64::NEG_INFINITY), or(high * (1.0 + slack), f64::INFINITY))
     }
 
     /// Bounds of a column that is not exact, before any slack; all such columns are at least 0.
-    fn result(&self, least: &Corner, most: &Corner, column: Column) -> (f64, f64) {
+    fn result(&self, corners: &Corners, column: Column) -> (f64, f64) {
+        let Corners { least, most, shared_s, most_mbu, .. } = corners;
         let (low, high) = (&least.cost, &most.cost);
         let of = |part: fn(&OpCost) -> f64| (part(low), part(high));
         // A part of a cost is never more than the whole.
         let part = |part: fn(&OpCost) -> f64| if self.parts_grow { of(part) } else { (0.0, high.time_s) };
-        let rate = |sequences: fn(&Self, u64) -> f64| {
+        let rate = || {
             let at =
-                |batch: &Corner, query: f64, time_s: f64| tokens_per_s(sequences(self, batch.batch), query, time_s);
-            (at(least, least.query, most.time_s), at(most, most.query, least.time_s))
+                |corner: &Corner, time_s| tokens_per_s(self.combination.sequences(corner.batch), corner.query, time_s);
+            (at(least, most.time_s), at(most, *shared_s))
         };
         match column {
             Column::TimeS => (least.time_s, most.time_s),
@@ -275,16 +334,18 @@ impl<'a> Prospect<'a> {
             Column::Mbu => {
                 let seconds_per_byte = self.combination.runs.as_ref().map_or(0.0, |(d, _)| d.step.seconds_per_byte);
                 let [low_s, high_s] = [low, high].map(|cost| cost.bytes * seconds_per_byte);
-                (quotient(low_s, high.time_s), quotient(high_s, low.time_s))
+                (quotient(low_s, high.time_s), quotient(high_s, low.time_s).min(*most_mbu))
             }
             Column::EnergyJ => {
                 let joules = |cost| self.combination.runs.as_ref().ok().and_then(|(d, _)| d.energy_j(cost));
                 (joules(low).unwrap_or(f64::NEG_INFINITY), joules(high).unwrap_or(f64::INFINITY))
             }
-            Column::TokensPerS => rate(|own, batch| own.combination.sequences(batch)),
-            Column::TokensPerSPerUser => rate(|_, _| 1.0),
+            Column::TokensPerS => rate(),
+            Column::TokensPerSPerUser => {
+                (tokens_per_s(1.0, least.query, most.time_s), tokens_per_s(1.0, most.query, least.time_s))
+            }
             Column::TokensPerSPerGpu => {
-                let (low, high) = rate(|own, batch| own.combination.sequences(batch));
+                let (low, high) = rate();
                 let devices = self.combination.layout.num_devices() as f64;
                 (low / devices, high / devices)
             }
@@ -293,7 +354,7 @@ impl<'a> Prospect<'a> {
                     let usd = self.combination.usd_per_second(batch.batch);
                     usd.map_or(f64::NAN, |usd| usd_per_mtok(usd, query, time_s))
                 };
-                (usd(most, most.query, least.time_s), usd(least, least.query, most.time_s))
+                (usd(most, most.query, *shared_s), usd(least, least.query, most.time_s))
             }
             _ => (f64::NEG_INFINITY, f64::INFINITY),
         }
