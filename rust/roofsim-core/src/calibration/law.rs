@@ -123,6 +123,10 @@ pub enum AttentionLaw {
         tile_end: f64,
         /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
         prefix_tile_s: Seconds,
+        /// The same, in one launch that merges nothing: share by which its blocks take longer. Absent where the library
+        /// always merges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix_excess: Option<f64>,
         /// Query tiles: bytes per element of the new queries, keys and values that a kernel before it moves, which
         /// rotates and stores them, where the library counts it in.
         #[serde(default)]
