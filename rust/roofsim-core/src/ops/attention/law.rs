@@ -142,8 +142,8 @@ pub struct KernelLaw {
     /// Time in which the last tiles are written, once tiles fill the machine.
     pub(super) tile_end_s: f64,
     prefix_tile_s: f64,
-    /// Share by which blocks take longer in one launch over prefix and new tokens; infinite without such a kernel.
-    prefix_excess: f64,
+    /// Share by which blocks take longer in one launch over prefix and new tokens, if there is such a kernel.
+    prefix_excess: Option<f64>,
     /// The same of the longest tile; 0 without such a kernel.
     longest_excess: f64,
     /// What two launches and their merging add to the longest tile.
@@ -213,7 +213,7 @@ impl KernelLaw {
             tile_last: 0.0,
             tile_end_s: 0.0,
             prefix_tile_s: 0.0,
-            prefix_excess: f64::INFINITY,
+            prefix_excess: None,
             longest_excess: 0.0,
             longest_merge_s: 0.0,
             block_s: 0.0,
@@ -283,6 +283,11 @@ impl KernelLaw {
         let block_s = larger((product_s * product_s + softmax_s * softmax_s).sqrt(), product_s);
         let block_s = larger(block_s / machine.compute_rate, block_s);
         // So do those of packed rows; latent attention's are in its own efficiency.
+        let stream_seconds_per_byte = if tiled {
+            smaller(stream_seconds_per_byte, block_s / (AttentionShape::block_keys() * shape.head_bytes()))
+        } else {
+            stream_seconds_per_byte
+        };
         let split_product_s = seconds_per_flop / split_e_c;
         let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
         let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
@@ -311,7 +316,7 @@ impl KernelLaw {
             tile_spread,
             tile_last,
             prefix_tile_s: prefix_tile_s * shape.relative_width(),
-            prefix_excess: prefix_excess.unwrap_or(f64::INFINITY),
+            prefix_excess,
             longest_excess: prefix_excess.unwrap_or(0.0),
             longest_merge_s: prefix_tile_s * shape.relative_width() + larger(tile_t0_s, pass_t0_s),
             tile_end_s: tile_end * block_s,
@@ -382,25 +387,29 @@ impl KernelLaw {
     pub(super) fn tiled(&self, counts: &Counts) -> Load {
         let stream_s = self.stream_s(counts);
         let time_s = |blocks: f64, tiles: f64| (blocks + self.tile_start * tiles) * self.block_s * self.tiles_to_units;
-        let whole_s = time_s(counts.whole.blocks, counts.whole.count);
         let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
+        let prepare_s = (counts.prepared_elements + counts.written_elements) * self.prepare_seconds_per_element;
+        let before_s = counts.expansion_flops * self.expansion_seconds_per_flop + prepare_s;
+        let packed_s = self.packed_s(counts.packed_limit_flops, counts);
+        // Never cheaper than the most rows that are packed, so that one more row never helps.
+        let whole_s = larger(time_s(counts.whole.blocks, counts.whole.count) + before_s, packed_s);
         // Behind a prefix two launches are merged, or one has slower blocks; where that costs more than the whole context
         // from its beginning, the latter counts: so that one more new token of the same context never helps.
-        let tile_s = if counts.has_prefix {
+        let behind_s = if counts.has_prefix {
             let blocks_s = time_s(counts.tiles.blocks, counts.tiles.count);
             let merged_s = counts.tiles.count * self.prefix_tile_s * self.tiles_to_units;
-            smaller(blocks_s + smaller(self.prefix_excess * blocks_s, merged_s), whole_s)
+            let more_s = self.prefix_excess.map_or(merged_s, |share| smaller(share * blocks_s, merged_s));
+            larger(blocks_s + more_s + before_s, packed_s)
         } else {
             whole_s
         };
-        let prepare_s = (counts.prepared_elements + counts.written_elements) * self.prepare_seconds_per_element;
-        let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop + prepare_s;
-        let packed_s = self.packed_s(counts.packed_limit_flops, counts);
+        let tail_s = |spread: f64| self.tile_spread * (spread * self.block_s) + self.tile_last * longest_s;
+        // What it costs more shows in the tail, which the whole context has too.
+        let excess_s = self.prefix_excess.map_or(0.0, |_| larger(behind_s - whole_s, 0.0));
         let split_s = counts.split_flops * self.split_seconds_per_flop;
         Load {
-            // Never cheaper than the most rows that are packed, so that one more row never helps.
-            tile_s: larger(tile_s, packed_s),
-            whole_s: larger(whole_s, packed_s),
+            tile_s: smaller(behind_s, whole_s),
+            whole_s,
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
             stream_s,
@@ -409,7 +418,7 @@ impl KernelLaw {
                 tile_s: (counts.long.blocks + self.tile_start) * self.block_s,
                 wave_split_s: split_s * self.units / counts.long.count,
             },
-            tail_s: self.tile_spread * (counts.spread_blocks * self.block_s) + self.tile_last * longest_s,
+            tail_s: smaller(tail_s(counts.spread_blocks) + excess_s, tail_s(counts.longest_blocks - 1.0)),
             pass_overhead_s: self.tile_t0_s,
             ..Load::default()
         }

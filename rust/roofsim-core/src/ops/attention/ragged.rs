@@ -106,11 +106,12 @@ impl KernelLaw {
             }
             let tiled = &run.tiled[i];
             let least_s = if run.request.context_tokens > *long { run.split_s } else { run.short_s[j] };
-            load.tile_s += larger(tiled.tile_s, least_s);
+            let more_s = larger(least_s - tiled.tile_s, 0.0);
+            load.tile_s += tiled.tile_s + more_s;
             load.whole_s += larger(tiled.whole_s, least_s);
             load.filled += tiled.filled;
             load.longest_s = larger(load.longest_s, tiled.longest_s);
-            load.tail_s = larger(load.tail_s, tiled.tail_s);
+            load.tail_s = larger(load.tail_s, tiled.tail_s - more_s);
             waves.push(tiled.long);
         }
         let filled = smaller(load.filled, 1.0);
