@@ -288,8 +288,6 @@ impl KernelLaw {
         let tile_seconds_per_byte = block_s / (AttentionShape::block_keys() * shape.head_bytes());
         let stream_seconds_per_byte =
             if one_launch { smaller(stream_seconds_per_byte, tile_seconds_per_byte) } else { stream_seconds_per_byte };
-        // Its parts are combined in a time that launches dominate, not the width.
-        let split_rows_s = if one_launch { split_rows_s } else { split_rows_s * shape.relative_width() };
         let split_product_s = seconds_per_flop / split_e_c;
         let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
         let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
@@ -327,7 +325,7 @@ impl KernelLaw {
             units,
             split_t0_s: pass_t0_s + own_t0_s + split_t0_s,
             split_c_s,
-            split_rows_s,
+            split_rows_s: split_rows_s * shape.relative_width(),
             ..roofline
         })
     }
