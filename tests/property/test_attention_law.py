@@ -194,5 +194,27 @@ LIMITS = {
 }
 
 
+@pytest.mark.parametrize("model", ["qwen2.5-0.5b", "llama-3.1-8b"])
+@given(
+    testing.calibrations(),
+    st.lists(
+        st.tuples(st.integers(65, 1_500), st.integers(0, 1_500), st.sampled_from([1, 2, 8])), min_size=1, max_size=3
+    ),
+    st.integers(1, 700),
+    st.booleans(),
+)
+def test_a_batch_gains_nothing_by_one_request_that_asks_for_more(model, calibration, runs, more, longer):
+    """Whether its context grows or more of it is new, behind a prefix or not, beside equal and unequal requests."""
+    deployment = rs.Deployment(model, "h100-sxm", calibration=calibration)
+    batch = [(new, new + cached) for new, cached, count in runs for _ in range(count)]
+    new, context = batch[0]
+    grown = (new, context + more) if longer else (min(new + more, context), context)
+    less, most = (
+        sum(op.count * op.time_s for op in deployment.step(requests).ops if op.name == "attention")
+        for requests in (batch, [grown, *batch[1:]])
+    )
+    assert most >= less * (1 - 1e-12)
+
+
 def h100_constants() -> dict[str, Any]:
     return json.loads(rs.Accelerator.load("h100-sxm").calibration.to_json())

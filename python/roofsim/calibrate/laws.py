@@ -34,12 +34,14 @@ DIRECT = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 2e-6}
 """Where fits of an engine's own all-reduce start."""
 WIDE, NARROW = "bf16", "fp8"
 """Operand types: of GEMMs that are fitted first; whose attention kernels are fitted apart."""
-OF_CHUNKS = ("prefix_tile_s", "split_rows_s")
+OF_CHUNKS = ("prefix_tile_s", "prefix_excess", "split_rows_s")
 """Constants of attention that chunks behind a cached prefix determine."""
 CROWD = ("crowd_s", "crowd_heads")
 """Constants of what a launch over many heads costs at most; engines' kernels pay for every head instead."""
 UNGROUPED = {"ungrouped_t0_s": "pass_t0_s", "ungrouped_e_m": "e_m", "ungrouped_head_s": "head_s"}
 """Constants that engines' kernels of one query head a KV head have of their own, and where these start."""
+PREFIX_EXCESS = 0.2
+"""Where torch's fits start: several kernels, of which the one that takes a cached prefix in one launch is slower."""
 ROTATES = "tensorrt-llm"
 """Library whose tables count in rotating the queries and keys and storing the latter."""
 ATTENTION = ("attention.", "attention_by_kv_cache.", "attention_by_dtype.", "latent_attention.")
@@ -98,6 +100,8 @@ def starting(
         tree["attention"] |= {"crowd_s": 0.0, "head_s": 2e-6, "split_e_c": 0.1, "pass_t0_s": 6e-6, "tile_t0_s": 1e-5}
         tree["attention"] |= {name: tree["attention"][other] for name, other in UNGROUPED.items()}
         tree["attention"]["prepare_bytes"] = 4.0 if kernel_library == ROTATES else 0.0
+    if kernel_library == "torch":
+        tree["attention"].setdefault("prefix_excess", PREFIX_EXCESS)
     for one in observed:
         if one.family == "gemm":
             tree["gemm"].setdefault(one.dtype, tree["gemm"]["bf16"])

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roofsim import Accelerator, Calibration
-from roofsim.calibrate.bars import COVERAGE, FEW, Bar, even_weights, honest_bar, measured_range, spreads
+from roofsim.calibrate.bars import (
+    AIM,
+    AIMS_APART,
+    COVERAGE,
+    FEW,
+    KIND_AIM,
+    Bar,
+    even_weights,
+    honest_bar,
+    measured_range,
+    spreads,
+)
 from roofsim.calibrate.energy import power_of_steps, steady_power, steady_rate
 from roofsim.calibrate.fit import STARTS, Constant, fit, require_scipy
 from roofsim.calibrate.folds import unseen_residuals
@@ -454,7 +465,8 @@ def _results(fitted: Accelerator, judged: Sequence[_Judged]) -> list[ClassResult
     for device, each, own in zip(priced, judged, made, strict=True):
         one, cost = each.observed, costs(device, each.observed)
         lent = [forms[one.family]] if len(one) < FEW and one.family in forms else []
-        made_with = [honest_bar(each.error, each.folds, each.kinds, own, form) for form in (None, *lent)]
+        aims = AIMS_APART.get(one.name, (AIM, KIND_AIM))
+        made_with = [honest_bar(each.error, each.folds, each.kinds, own, form, aims) for form in (None, *lent)]
         bar, held = min(made_with, key=lambda made: float(made[0].width(own).mean()))
         # Collectives move bytes over links, which the range of a class does not count.
         measured = {} if one.family in COLLECTIVES else {"range": measured_range(cost["flops"], cost["bytes"])}

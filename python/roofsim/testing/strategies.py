@@ -319,6 +319,8 @@ def calibrations(draw: DrawFn, *, families: Sequence[str] = ("hopper", "generic"
     constants = json.loads(rs.Accelerator(**device).calibration.to_json())
     constants["name"] = "drawn"
     laws = [*constants["gemm"].values(), *(constants[k] for k in _LAWS)]
+    if draw(st.booleans(), label="prefix_excess") and constants["attention"]["law"] == "kernels":
+        constants["attention"]["prefix_excess"] = 0.3
     if draw(st.booleans(), label="direct_all_reduce"):
         constants["direct_all_reduce"] = {"t0_s": 4e-6, "hop_s": 1e-7, "e_link": 0.7, "sync_s": 3e-6}
         laws.append(constants["direct_all_reduce"])
@@ -369,7 +371,7 @@ _UNUSUAL = {"head_s": 2e-5, "prepare_bytes": 10.0}
 
 
 def _constant(field: str, value: float) -> SearchStrategy[float]:
-    if field in {"tail", "exposed", "own", "e_switch", "overlap", "split_tiles"}:
+    if field in {"tail", "exposed", "own", "e_switch", "overlap", "split_tiles", "prefix_excess"}:
         return st.just(0.0) | st.floats(0.0, 1.0)
     if field.startswith("e_") or field.endswith("_e_c") or field in {"tile_spread", "tile_last"}:
         return _EFFICIENCY

@@ -157,6 +157,7 @@ pub(super) fn assumed() -> Calibration {
             tile_last: 0.1,
             tile_end: 0.9,
             prefix_tile_s: 5.5 * US,
+            prefix_excess: None,
             split_tiles: 0.0,
             prepare_bytes: 0.0,
             latent_e_c: 0.55,

@@ -123,6 +123,10 @@ pub enum AttentionLaw {
         tile_end: f64,
         /// Query tiles behind a cached prefix: time of one compute unit to merge a tile of width 128 with its prefix.
         prefix_tile_s: Seconds,
+        /// The same, in one launch that merges nothing: share by which its blocks take longer. Absent where the library
+        /// always merges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix_excess: Option<f64>,
         /// Rate of a KV head's packed rows beyond one pass, in whole tiles, over that of query tiles; 0: never packed.
         #[serde(default)]
         split_tiles: f64,

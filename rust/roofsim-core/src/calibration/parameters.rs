@@ -237,6 +237,14 @@ pub const PARAMETERS: &[Parameter] = &[
     parameter(
         "attention",
         "kernels",
+        "prefix_excess",
+        "1",
+        Fraction,
+        "query tiles: excess of blocks that take a cached prefix in one launch",
+    ),
+    parameter(
+        "attention",
+        "kernels",
         "split_tiles",
         "1",
         Fraction,

@@ -26,6 +26,8 @@ pub struct Load {
     pub split_s: f64,
     /// One pass: arithmetic of all rows or tiles spread over all units, seconds.
     pub tile_s: f64,
+    /// The same if nothing were cached.
+    pub whole_s: f64,
     /// One pass: query tiles per unit; 0 where rows are packed.
     pub filled: f64,
     /// One pass: time of the longest tile, or to stream the keys of one KV head, seconds (a maximum, not a sum).
@@ -65,6 +67,7 @@ impl Load {
             moved_bytes: count * self.moved_bytes,
             split_s: count * self.split_s,
             tile_s: count * self.tile_s,
+            whole_s: count * self.whole_s,
             filled: count * self.filled,
             long: LongLoad { tiles: count * self.long.tiles, ..self.long },
             ..*self
@@ -79,6 +82,7 @@ impl Load {
         self.moved_bytes += other.moved_bytes;
         self.split_s += other.split_s;
         self.tile_s += other.tile_s;
+        self.whole_s += other.whole_s;
         self.filled += other.filled;
         self.longest_s = larger(self.longest_s, other.longest_s);
         self.tail_s = larger(self.tail_s, other.tail_s);
@@ -140,6 +144,12 @@ pub struct KernelLaw {
     /// Time in which the last tiles are written, once tiles fill the machine.
     pub(super) tile_end_s: f64,
     prefix_tile_s: f64,
+    /// Share by which blocks take longer in one launch over prefix and new tokens, if there is such a kernel.
+    prefix_excess: Option<f64>,
+    /// The same of the longest tile; 0 without such a kernel.
+    longest_excess: f64,
+    /// What two launches and their merging add to the longest tile.
+    longest_merge_s: f64,
     block_s: f64,
     tiles_to_units: f64,
     units: f64,
@@ -206,6 +216,9 @@ impl KernelLaw {
             tile_last: 0.0,
             tile_end_s: 0.0,
             prefix_tile_s: 0.0,
+            prefix_excess: None,
+            longest_excess: 0.0,
+            longest_merge_s: 0.0,
             block_s: 0.0,
             tiles_to_units: 0.0,
             units: 1.0,
@@ -246,6 +259,7 @@ impl KernelLaw {
             tile_last,
             tile_end,
             prefix_tile_s,
+            prefix_excess,
             prepare_bytes,
             split_tiles,
             latent_e_c,
@@ -273,6 +287,11 @@ impl KernelLaw {
         let block_s = larger((product_s * product_s + softmax_s * softmax_s).sqrt(), product_s);
         let block_s = larger(block_s / machine.compute_rate, block_s);
         // So do those of packed rows; latent attention's are in its own efficiency.
+        // Where one launch of tiles serves every request, packed rows stream no slower than a tile of theirs would.
+        let one_launch = tiled && prefix_excess.is_some();
+        let tile_seconds_per_byte = block_s / (AttentionShape::block_keys() * shape.head_bytes());
+        let stream_seconds_per_byte =
+            if one_launch { smaller(stream_seconds_per_byte, tile_seconds_per_byte) } else { stream_seconds_per_byte };
         let split_product_s = seconds_per_flop / split_e_c;
         let exponential = if tiled && shape.latent.is_none() { softmax_s / (units * shape.block_flops()) } else { 0.0 };
         let split_s = larger((split_product_s * split_product_s + exponential * exponential).sqrt(), split_product_s);
@@ -304,6 +323,9 @@ impl KernelLaw {
             tile_spread,
             tile_last,
             prefix_tile_s: prefix_tile_s * shape.relative_width(),
+            prefix_excess,
+            longest_excess: prefix_excess.unwrap_or(0.0),
+            longest_merge_s: prefix_tile_s * shape.relative_width() + larger(tile_t0_s, pass_t0_s),
             tile_end_s: tile_end * block_s,
             block_s,
             tiles_to_units: 1.0 / units,
@@ -327,7 +349,14 @@ impl KernelLaw {
         }
         let pass = if counts.is_packed {
             let stream_s = self.stream_s(counts);
-            Load { tile_s: split_s, longest_s: stream_s, stream_s, pass_overhead_s: self.pass_t0_s, ..Load::default() }
+            Load {
+                tile_s: split_s,
+                whole_s: split_s,
+                longest_s: stream_s,
+                stream_s,
+                pass_overhead_s: self.pass_t0_s,
+                ..Load::default()
+            }
         } else {
             self.tiled(counts)
         };
@@ -376,23 +405,29 @@ impl KernelLaw {
     /// The fields of a request whose queries are tiled.
     pub(super) fn tiled(&self, counts: &Counts) -> Load {
         let stream_s = self.stream_s(counts);
-        let whole_s = self.blocks_s(&counts.whole);
-        // Parts behind a prefix are merged; where that costs more than the whole context from its beginning, the
-        // latter counts: so that one more new token of the same context never helps.
-        let tile_s = if counts.has_prefix {
+        let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
+        let prepare_s = (counts.prepared_elements + counts.written_elements) * self.prepare_seconds_per_element;
+        let before_s = counts.expansion_flops * self.expansion_seconds_per_flop + prepare_s;
+        let packed_s = self.packed_s(counts.packed_limit_flops, counts);
+        // Never cheaper than the most rows that are packed, so that one more row never helps.
+        let whole_s = larger(self.blocks_s(&counts.whole) + before_s, packed_s);
+        // Behind a prefix two launches are merged, or one has slower blocks; where that costs more than the whole context
+        // from its beginning, the latter counts: so that one more new token of the same context never helps.
+        let behind_s = if counts.has_prefix {
+            let blocks_s = self.blocks_s(&counts.tiles);
             let merged_s = counts.tiles.count * self.prefix_tile_s * self.tiles_to_units;
-            smaller(self.blocks_s(&counts.tiles) + merged_s, whole_s)
+            let more_s = self.prefix_excess.map_or(merged_s, |share| smaller(share * blocks_s, merged_s));
+            larger(blocks_s + more_s + before_s, packed_s)
         } else {
             whole_s
         };
-        let prepare_s = (counts.prepared_elements + counts.written_elements) * self.prepare_seconds_per_element;
-        let tile_s = tile_s + counts.expansion_flops * self.expansion_seconds_per_flop + prepare_s;
-        let packed_s = self.packed_s(counts.packed_limit_flops, counts);
-        let longest_s = (counts.longest_blocks + self.tile_start) * self.block_s;
+        let tail_s = |spread: f64| self.tile_spread * (spread * self.block_s) + self.tile_last * longest_s;
+        // What it costs more shows in the tail, which the whole context has too.
+        let excess_s = self.prefix_excess.map_or(0.0, |_| larger(behind_s - whole_s, 0.0));
         let split_s = self.split_arithmetic_s(&counts.rows);
         Load {
-            // Never cheaper than the most rows that are packed, so that one more row never helps.
-            tile_s: larger(tile_s, packed_s),
+            tile_s: smaller(behind_s, whole_s),
+            whole_s,
             filled: counts.tiles.count * self.tiles_to_units,
             longest_s: larger(longest_s, stream_s),
             stream_s,
@@ -401,7 +436,7 @@ impl KernelLaw {
                 tile_s: (counts.long.blocks + self.tile_start) * self.block_s,
                 wave_split_s: split_s * self.units / counts.long.count,
             },
-            tail_s: self.tile_spread * (counts.spread_blocks * self.block_s) + self.tile_last * longest_s,
+            tail_s: smaller(tail_s(counts.spread_blocks) + excess_s, tail_s(counts.longest_blocks - 1.0)),
             pass_overhead_s: self.tile_t0_s,
             ..Load::default()
         }
@@ -440,8 +475,16 @@ impl KernelLaw {
     #[inline(always)]
     fn tiles_s(&self, load: &Load) -> f64 {
         let queued_s = load.tile_s + load.tail_s * smaller(load.filled, 1.0);
-        let whole_s = larger(load.longest_s, self.waves_s(&load.long, load.split_overhead_s));
-        larger(queued_s, whole_s)
+        let waves_s = self.waves_s(&load.long, load.split_overhead_s);
+        larger(queued_s, larger(self.longest_tile_s(load.longest_s, load.whole_s), waves_s))
+    }
+
+    /// The longest tile behind a cached prefix: slower blocks or the merging of two launches make it longer, up to the
+    /// time of the whole contexts without one. That time does not depend on the new tokens, and whole prompts take it anyway.
+    #[inline(always)]
+    pub(super) fn longest_tile_s(&self, longest_s: f64, whole_s: f64) -> f64 {
+        let longer_s = longest_s + smaller(self.longest_excess * longest_s, self.longest_merge_s);
+        larger(longest_s, smaller(longer_s, whole_s))
     }
 
     #[inline(always)]

@@ -101,20 +101,24 @@ impl KernelLaw {
         for run in runs {
             if run.request.query_tokens <= *short {
                 load.tile_s += run.split_s;
+                load.whole_s += run.split_s;
                 continue;
             }
             let tiled = &run.tiled[i];
             let least_s = if run.request.context_tokens > *long { run.split_s } else { run.short_s[j] };
-            load.tile_s += larger(tiled.tile_s, least_s);
+            let more_s = larger(least_s - tiled.tile_s, 0.0);
+            load.tile_s += tiled.tile_s + more_s;
+            load.whole_s += larger(tiled.whole_s, least_s);
             load.filled += tiled.filled;
             load.longest_s = larger(load.longest_s, tiled.longest_s);
-            load.tail_s = larger(load.tail_s, tiled.tail_s);
+            load.tail_s = larger(load.tail_s, tiled.tail_s - more_s);
             waves.push(tiled.long);
         }
         let filled = smaller(load.filled, 1.0);
         let queued_s = load.tile_s + load.tail_s * filled;
+        let longest_s = self.longest_tile_s(load.longest_s, load.whole_s);
         Kernel {
-            compute_s: larger(queued_s, larger(load.longest_s, self.most_waves_s(&mut waves, total.split_overhead_s))),
+            compute_s: larger(queued_s, larger(longest_s, self.most_waves_s(&mut waves, total.split_overhead_s))),
             memory_s: self.memory_s(total),
             stream_s: larger(load.stream_s, self.heads_s(total)),
             overlap: self.overlap,

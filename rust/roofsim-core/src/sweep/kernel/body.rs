@@ -41,6 +41,8 @@ pub struct LoadTable {
     /// See [`Load`].
     pub tile_s: Vec<f64>,
     /// See [`Load`].
+    pub whole_s: Vec<f64>,
+    /// See [`Load`].
     pub filled: Vec<f64>,
     /// See [`Load`].
     pub longest_s: Vec<f64>,
@@ -72,6 +74,7 @@ impl LoadTable {
             moved_bytes: room(),
             split_s: room(),
             tile_s: room(),
+            whole_s: room(),
             filled: room(),
             longest_s: room(),
             tail_s: room(),
@@ -92,6 +95,7 @@ impl LoadTable {
         self.moved_bytes.push(load.moved_bytes);
         self.split_s.push(load.split_s);
         self.tile_s.push(load.tile_s);
+        self.whole_s.push(load.whole_s);
         self.filled.push(load.filled);
         self.longest_s.push(load.longest_s);
         self.tail_s.push(load.tail_s);
@@ -114,6 +118,7 @@ impl LoadTable {
             moved_bytes: pick(&self.moved_bytes),
             split_s: pick(&self.split_s),
             tile_s: pick(&self.tile_s),
+            whole_s: pick(&self.whole_s),
             filled: pick(&self.filled),
             longest_s: pick(&self.longest_s),
             tail_s: pick(&self.tail_s),
@@ -185,6 +190,7 @@ pub(super) fn add_attention(
             let split_s = part(&table.split_s, first, n);
             let split_overhead_s = part(&table.split_overhead_s, first, n);
             let tile_s = part(&table.tile_s, first, n);
+            let whole_s = part(&table.whole_s, first, n);
             let filled = part(&table.filled, first, n);
             let longest_s = part(&table.longest_s, first, n);
             let tail_s = part(&table.tail_s, first, n);
@@ -200,6 +206,7 @@ pub(super) fn add_attention(
                     moved_bytes: moved_bytes[j],
                     split_s: split_s[j],
                     tile_s: tile_s[j],
+                    whole_s: whole_s[j],
                     filled: filled[j],
                     longest_s: longest_s[j],
                     tail_s: tail_s[j],

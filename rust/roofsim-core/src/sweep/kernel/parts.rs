@@ -48,6 +48,7 @@ fn add(
     let moved_bytes = part(&table.moved_bytes, first, n);
     let split_s = part(&table.split_s, first, n);
     let tile_s = part(&table.tile_s, first, n);
+    let whole_s = part(&table.whole_s, first, n);
     let filled = part(&table.filled, first, n);
     let longest_s = part(&table.longest_s, first, n);
     let tail_s = part(&table.tail_s, first, n);
@@ -65,6 +66,7 @@ fn add(
             moved_bytes: moved_bytes[j],
             split_s: split_s[j],
             tile_s: tile_s[j],
+            whole_s: whole_s[j],
             filled: filled[j],
             longest_s: longest_s[j],
             tail_s: tail_s[j],

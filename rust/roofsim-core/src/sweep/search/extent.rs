@@ -18,6 +18,7 @@ fn each(a: &Load, b: &Load, pick: fn(f64, f64) -> f64) -> Load {
         moved_bytes,
         split_s,
         tile_s,
+        whole_s,
         filled,
         longest_s,
         long,
@@ -33,6 +34,7 @@ fn each(a: &Load, b: &Load, pick: fn(f64, f64) -> f64) -> Load {
         moved_bytes: pick(moved_bytes, b.moved_bytes),
         split_s: pick(split_s, b.split_s),
         tile_s: pick(tile_s, b.tile_s),
+        whole_s: pick(whole_s, b.whole_s),
         filled: pick(filled, b.filled),
         longest_s: pick(longest_s, b.longest_s),
         long: LongLoad {
