@@ -1,7 +1,7 @@
 //! The order in which a forward pass runs its operations: how tables of a step read. Sums have an order of their own.
 
 /// Names of operations as a forward pass comes to them; layers of several kinds fall together by name.
-const FORWARD_PASS: [&str; 46] = [
+const FORWARD_PASS: [&str; 52] = [
     "embedding",
     "embedding_all_reduce",
     "norm",
@@ -14,8 +14,14 @@ const FORWARD_PASS: [&str; 46] = [
     "kv_a_norm",
     "in_proj",
     "rotary",
+    "indexer_q_proj",
+    "indexer_k_proj",
+    "indexer_head_weights",
+    "indexer_rotary",
+    "indexer",
     "attention",
     "latent_attention",
+    "attention_quantise",
     "recurrence",
     "recurrent_state",
     "output_gate",
