@@ -124,9 +124,9 @@ mod tests {
         assert_eq!(library_and_basis(&on("vllm", &device("h100-sxm", "hopper")?)), ("vllm", "published"));
         assert_eq!(library_and_basis(&on("sglang", &device("mine", "hopper")?)), ("sglang", "borrowed"));
         assert_eq!(library_and_basis(&on("vllm", &device("mine", "cdna3")?)), ("vllm", "borrowed"));
-        let other = on("vllm", &device("mine", "blackwell")?);
+        let other = on("torch", &device("mine", "blackwell")?);
         assert_eq!(library_and_basis(&other), ("tensorrt-llm", "borrowed"));
-        assert!(other.provenance.note.contains("vllm was not measured"), "{}", other.provenance.note);
+        assert!(other.provenance.note.contains("torch was not measured"), "{}", other.provenance.note);
         assert_eq!(CalibrationChoice::parse("cutlass"), None);
         Ok(())
     }
