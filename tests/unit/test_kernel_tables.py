@@ -258,11 +258,24 @@ def test_rows_without_enough_points_are_named():
     assert "fewer than" in skipped[0]
 
 
+DEVICES = ("a100-sxm-80gb", "b200-sxm", "gb200", "h100-sxm", "h200-sxm", "l40s")
+
+
 @pytest.mark.parametrize("name", calibration_names())
 def test_one_more_draft_token_falls_off_no_cliff(name):
-    devices = ("a100-sxm-80gb", "b200-sxm", "gb200", "h100-sxm", "h200-sxm", "l40s")
-    device = next(known for known in devices if name.startswith(known))
+    device = next(known for known in DEVICES if name.startswith(known))
     deployment = rs.Deployment("llama-3.1-8b", device, calibration=name)
     # 16 new tokens of four query heads each fill the 64 rows that one pass of packed rows takes.
     packed, tiled = (deployment.step([(query, 8192)] * 32).time_s for query in (16, 17))
     assert packed <= tiled < 1.25 * packed
+
+
+@pytest.mark.parametrize("name", calibration_names())
+def test_the_bound_of_a_step_is_that_of_the_datasheet_whatever_the_library(name):
+    device = next(known for known in DEVICES if name.startswith(known))
+    for model in ("llama-3.1-8b", "deepseek-v2.5"):
+        step, bound = (
+            rs.Deployment(model, device, calibration=calibration).step([(1, 900), (700, 700), (30, 3000)])
+            for calibration in (name, "ideal")
+        )
+        assert step.ideal_s == bound.time_s <= step.time_s

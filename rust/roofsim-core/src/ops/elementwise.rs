@@ -25,6 +25,11 @@ impl ElementwiseOp {
         Self::reducing(machine, bytes_per_row, fixed_bytes, 0)
     }
 
+    /// Compiles what is no kernel of its own but part of one that another operation prices: the bytes of its bound.
+    pub fn fused(machine: &Machine<'_>, bytes_per_row: f64) -> Self {
+        Self { seconds_per_byte: machine.seconds_per_byte, launch_s: 0.0, ..Self::new(machine, bytes_per_row, 0.0) }
+    }
+
     /// Compiles a kernel that reduces every row of so many elements before it writes it: a norm.
     pub fn reducing(machine: &Machine<'_>, bytes_per_row: f64, fixed_bytes: f64, row_elements: u64) -> Self {
         let (launch_s, e_m) = match machine.calibration.elementwise {

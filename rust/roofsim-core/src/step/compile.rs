@@ -268,9 +268,14 @@ impl Builder<'_> {
         let tp = self.layout.tensor;
         let (heads, kv_heads) = (a.num_heads.div_ceil(tp), a.num_kv_heads.div_ceil(tp));
         let law = self.machine.calibration.attention_law(self.own, self.kv_format);
-        if a.qk_norm || (a.rotary && !law.rotates()) {
-            // Reads and writes the queries and the keys.
-            self.elementwise("rotary", count, 2 * (heads + kv_heads) * a.head_dim, 0.0);
+        // Reads and writes the queries and the keys.
+        let rotated = 2 * (heads + kv_heads) * a.head_dim;
+        if a.rotary && !a.qk_norm && law.rotates() {
+            // In attention's own kernels: what is left is the bound's, so that no step is faster than its ideal.
+            let op = ElementwiseOp::fused(self.machine, rotated as f64 * self.width);
+            self.push("rotary", count, Rows::All, RowOp::Elementwise(op));
+        } else if a.qk_norm || a.rotary {
+            self.elementwise("rotary", count, rotated, 0.0);
         }
         if a.output_gate {
             self.elementwise("output_gate", count, 3 * heads * a.v_head_dim, 0.0);
